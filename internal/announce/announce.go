@@ -1,0 +1,28 @@
+package announce
+
+import (
+	"context"
+
+	"github.com/lanyard-lb/lanyard/internal/placement"
+)
+
+// Want is everything an announcer should hold: it is complete each time, never a difference.
+type Want struct {
+	// Interfaces of this node that announcing may use.
+	Interfaces []placement.Interface
+	// Announcements that this node owns, each address at most once.
+	Announcements []placement.Announcement
+}
+
+// An Announcer makes the addresses it is told to hold reachable through this node.
+// Its methods may be called from several goroutines.
+type Announcer interface {
+	// Set replaces what the announcer holds. While Run runs, every wanted address is answered for, and
+	// no other, once Set has returned; before that, the last Set takes effect as Run starts.
+	// Setting the same again does nothing that others could see. One failing interface does not stop
+	// the others: what failed is returned, joined, and tried again by the next Set.
+	Set(Want) error
+	// Run serves until ctx ends and then lets go of everything: when it returns, no goroutine is left
+	// and nothing is answered. It returns nil when ctx ended it.
+	Run(ctx context.Context) error
+}
