@@ -1,0 +1,79 @@
+package placement
+
+import (
+	"net/netip"
+
+	"github.com/lanyard-lb/lanyard/internal/iprange"
+)
+
+// Facts is all that a decision rests on. Nodes that hold the same facts, but for Self and Interfaces, come to
+// the same owners.
+type Facts struct {
+	Self       string      // the node that asks
+	Interfaces []Interface // of Self
+	Members    []string    // nodes whose speaker is alive
+	Nodes      map[string]Node
+	// Pools of the cluster; an address that none of them contains falls under every advertisement, so that
+	// a pool edit silences nobody.
+	Pools          []Pool
+	Advertisements []Advertisement
+	Services       []Service
+}
+
+// Node is a node as far as its place in the cluster goes.
+type Node struct {
+	// Excluded says why the node must not announce, as a Reason-like word; empty when it may.
+	Excluded string
+}
+
+// Pool is the address set of one pool.
+type Pool struct {
+	Name   string
+	Ranges []iprange.Range
+}
+
+// Advertisement says from which nodes and interfaces the addresses of some pools are announced.
+type Advertisement struct {
+	Name       string
+	Pools      map[string]bool
+	Nodes      map[string]bool
+	Interfaces []string // names or patterns as of path.Match; empty: all suitable ones
+}
+
+// Service is a Service with addresses to announce.
+type Service struct {
+	Name string // namespace/name
+	IPs  []netip.Addr
+	// Local says that only nodes with a serving endpoint forward traffic (externalTrafficPolicy: Local).
+	Local bool
+	// EndpointNodes are the nodes with a serving endpoint. Only meaningful with Local.
+	EndpointNodes map[string]bool
+	// EndpointAnywhere says that an endpoint is bound to no node and counts for every one.
+	EndpointAnywhere bool
+}
+
+func (s Service) servedOn(node string) bool {
+	return !s.Local || s.EndpointAnywhere || s.EndpointNodes[node]
+}
+
+// A Verdict says who announces one address.
+type Verdict struct {
+	IP       netip.Addr
+	Services []string // namespace/name of those that hold it, sorted
+	Owner    string   // the node that announces; empty when none does
+	Reason   Reason
+	// Interfaces of Self to announce on; empty unless Self is the owner.
+	Interfaces []string
+}
+
+// Reason says in one word why an address is announced or not.
+type Reason string
+
+// The reasons. Only Announced and NoEndpoint come with an owner.
+const (
+	Announced       Reason = "Announced"
+	NoAdvertisement Reason = "NoAdvertisement" // no L2Advertisement covers the address
+	NoEligibleNode  Reason = "NoEligibleNode"  // no live node may announce it
+	NoEndpoint      Reason = "NoEndpoint"      // announced, although no node has a serving endpoint
+	NoInterface     Reason = "NoInterface"     // the owner has no suitable interface
+)
