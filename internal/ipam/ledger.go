@@ -44,6 +44,9 @@ func (l *Ledger) Holder(a netip.Addr) (Key, bool) {
 	return k, ok
 }
 
+// InPool reports whether a pool contains an address.
+func (l *Ledger) InPool(a netip.Addr) bool { return l.poolOf(a) != "" }
+
 // SetPools replaces the pools. The order given is the order in which they are tried.
 func (l *Ledger) SetPools(pools []Pool) []Key {
 	if slices.EqualFunc(l.pools, pools, func(have *pool, want Pool) bool { return have.equal(want) }) {

@@ -1,0 +1,60 @@
+// Command controller gives Services of type LoadBalancer their addresses.
+package main
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/spf13/pflag"
+
+	"github.com/lanyard-lb/lanyard/internal/controller"
+	"github.com/lanyard-lb/lanyard/internal/daemon"
+	"github.com/lanyard-lb/lanyard/internal/kube"
+)
+
+const name = "lanyard-controller"
+
+type options struct {
+	daemon.Flags
+	leaderElect bool
+}
+
+func main() {
+	var o options
+	os.Exit(daemon.Main(name, os.Args[1:], o.add, o.run))
+}
+
+func (o *options) add(set *pflag.FlagSet) *daemon.Flags {
+	o.Flags.Add(set)
+	set.BoolVar(&o.leaderElect, "leader-elect", true, "serve only while holding the lease, so that several controllers can run")
+	return &o.Flags
+}
+
+func (o *options) run(ctx context.Context, logger log.Logger) error {
+	cluster, err := kube.Connect(kube.Options{
+		Component:              name,
+		Kubeconfig:             o.Kubeconfig,
+		Namespace:              o.Namespace,
+		LeaderElect:            o.leaderElect,
+		MetricsBindAddress:     o.MetricsBindAddress,
+		HealthProbeBindAddress: o.HealthProbeBindAddress,
+		Logger:                 logger,
+	})
+	if err != nil {
+		return err
+	}
+	queue := cluster.NewAllocationQueue()
+	if err := queue.Drive(controller.New(controller.Config{
+		Class:   o.LBClass,
+		Writer:  cluster,
+		Enqueue: queue.Enqueue,
+		Event:   cluster.Events(name),
+		Logger:  logger,
+		Now:     time.Now,
+	})); err != nil {
+		return err
+	}
+	return cluster.Run(ctx)
+}

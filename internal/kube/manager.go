@@ -1,0 +1,107 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/go-kit/log"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/lanyard-lb/lanyard/api/v1beta1"
+)
+
+// Options say how to reach the API server and what to offer to its operators.
+type Options struct {
+	Component              string // name in events, leases and user agents, as in lanyard-controller
+	Kubeconfig             string // path; empty: the Pod's service account
+	Namespace              string // of Lanyard itself: the lease and the speakers' Service
+	LeaderElect            bool
+	MetricsBindAddress     string // host:port; "0" serves none
+	HealthProbeBindAddress string // host:port; "0" serves none
+	Logger                 log.Logger
+}
+
+// Cluster is a connection to the API server, with caches that fill once Run runs.
+type Cluster struct {
+	manager   manager.Manager
+	namespace string
+	logger    log.Logger
+}
+
+// Connect prepares a connection. It starts nothing and does not need the API server to answer.
+func Connect(o Options) (*Cluster, error) {
+	logger := newLogr(o.Logger)
+	klog.SetLogger(logger)
+	ctrllog.SetLogger(logger)
+	config, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig %q: %w", o.Kubeconfig, err)
+	}
+	// No limit on the client's side: the API server's priority and fairness does that better.
+	config.QPS = -1
+	config.UserAgent = rest.DefaultKubernetesUserAgent() + " " + o.Component
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1beta1.AddToScheme(scheme)); err != nil {
+		return nil, fmt.Errorf("register API types: %w", err)
+	}
+	shared := true
+	m, err := manager.New(config, manager.Options{
+		Scheme:                        scheme,
+		Logger:                        logger,
+		LeaderElection:                o.LeaderElect,
+		LeaderElectionID:              o.Component,
+		LeaderElectionNamespace:       o.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		Metrics:                       metricsserver.Options{BindAddress: o.MetricsBindAddress},
+		HealthProbeBindAddress:        o.HealthProbeBindAddress,
+		Cache: cache.Options{
+			DefaultTransform:             cache.TransformStripManagedFields(),
+			DefaultUnsafeDisableDeepCopy: &shared,
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("prepare the connection to the API server %s: %w", config.Host, err)
+	}
+	if err := m.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return nil, err
+	}
+	return &Cluster{manager: m, namespace: o.Namespace, logger: o.Logger}, nil
+}
+
+// AddReadyCheck makes the readiness probe fail, with the error as its reason, while check returns one.
+func (c *Cluster) AddReadyCheck(name string, check func() error) error {
+	return c.manager.AddReadyzCheck(name, func(*http.Request) error { return check() })
+}
+
+// Run serves caches, probes and metrics, and whatever was added before, until ctx ends.
+func (c *Cluster) Run(ctx context.Context) error { return c.manager.Start(ctx) }
+
+// sources waits until the caches of all the kinds hold their first full list; notify is called for each
+// change from then on and, before, for each object.
+func (c *Cluster) sources(ctx context.Context, notify func(client.Object), kinds ...client.Object) error {
+	var synced []func() bool
+	for _, kind := range kinds {
+		informer, err := c.manager.GetCache().GetInformer(ctx, kind)
+		if err != nil {
+			return fmt.Errorf("watch %T: %w", kind, err)
+		}
+		registration, err := informer.AddEventHandler(eventHandler(notify))
+		if err != nil {
+			return fmt.Errorf("watch %T: %w", kind, err)
+		}
+		synced = append(synced, registration.HasSynced)
+	}
+	return waitFor(ctx, synced)
+}

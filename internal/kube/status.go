@@ -1,0 +1,74 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// ServiceStatus is the part of a Service's status that one component writes.
+type ServiceStatus struct {
+	// Ingress replaces the load-balancer status, unless it is to be left as it is.
+	Ingress      []corev1.LoadBalancerIngress
+	LeaveIngress bool
+	// Condition is set; the conditions of others stay. With Remove, the condition of that type is removed.
+	Condition metav1.Condition
+	Remove    bool
+}
+
+// WriteServiceStatus patches the status of the Service as it was seen: when it has changed since, nothing is
+// written and the error is a conflict (apierrors.IsConflict).
+func (c *Cluster) WriteServiceStatus(ctx context.Context, seen *corev1.Service, s ServiceStatus) error {
+	condition := any(s.Condition)
+	if s.Remove {
+		condition = map[string]string{"$patch": "delete", "type": s.Condition.Type}
+	}
+	status := map[string]any{"conditions": []any{condition}}
+	if !s.LeaveIngress {
+		status["loadBalancer"] = map[string]any{"ingress": s.Ingress}
+	}
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": seen.UID, "resourceVersion": seen.ResourceVersion},
+		"status":   status,
+	})
+	if err != nil {
+		return fmt.Errorf("encode the status of Service %s/%s: %w", seen.Namespace, seen.Name, err)
+	}
+	target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: seen.Namespace, Name: seen.Name}}
+	err = c.manager.GetClient().Status().Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, patch))
+	if err != nil {
+		return fmt.Errorf("write the status of Service %s/%s: %w", seen.Namespace, seen.Name, err)
+	}
+	return nil
+}
+
+// WriteConditions replaces all conditions of an object of Lanyard's own, as it was seen: when it has changed
+// since, nothing is written and the error is a conflict (apierrors.IsConflict).
+func (c *Cluster) WriteConditions(ctx context.Context, seen client.Object, conditions []metav1.Condition) error {
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": seen.GetUID(), "resourceVersion": seen.GetResourceVersion()},
+		"status":   map[string]any{"conditions": conditions},
+	})
+	if err != nil {
+		return fmt.Errorf("encode the conditions of %T %s: %w", seen, seen.GetName(), err)
+	}
+	target := seen.DeepCopyObject().(client.Object)
+	err = c.manager.GetClient().Status().Patch(ctx, target, client.RawPatch(types.MergePatchType, patch))
+	if err != nil {
+		return fmt.Errorf("write the conditions of %T %s: %w", seen, seen.GetName(), err)
+	}
+	return nil
+}
+
+// Events returns a function that records an event on an object. action is a verb in CamelCase.
+func (c *Cluster) Events(component string) func(on client.Object, eventType, reason, action, note string) {
+	recorder := c.manager.GetEventRecorder(component)
+	return func(on client.Object, eventType, reason, action, note string) {
+		recorder.Eventf(on, nil, eventType, reason, action, "%s", note)
+	}
+}

@@ -1,0 +1,118 @@
+package speaker
+
+import (
+	"net/netip"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/lanyard-lb/lanyard/internal/config"
+	"github.com/lanyard-lb/lanyard/internal/kube"
+	"github.com/lanyard-lb/lanyard/internal/membership"
+	"github.com/lanyard-lb/lanyard/internal/placement"
+)
+
+// facts turns what was observed into the part of placement's facts that is the same on every node.
+func facts(seen kube.Observed, class string) placement.Facts {
+	snapshot, _ := config.Parse(seen.Objects)
+	f := placement.Facts{
+		Nodes:          map[string]placement.Node{},
+		Pools:          snapshot.PlacementPools(),
+		Advertisements: snapshot.Advertisements,
+	}
+	for i := range seen.Nodes {
+		f.Nodes[seen.Nodes[i].Name] = placement.Node{Excluded: exclusion(&seen.Nodes[i])}
+	}
+	endpoints := endpointsByService(seen.EndpointSlices)
+	for i := range seen.Services {
+		s := &seen.Services[i]
+		if !kube.IsOurs(s, class) || !kube.HasOurMark(s) {
+			continue // a status that somebody else wrote is not ours to announce
+		}
+		service := placement.Service{
+			Name:  s.Namespace + "/" + s.Name,
+			IPs:   kube.IngressIPs(s),
+			Local: s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+		}
+		if service.Local {
+			service.EndpointNodes, service.EndpointAnywhere = servingNodes(endpoints[service.Name])
+		}
+		f.Services = append(f.Services, service)
+	}
+	return f
+}
+
+// exclusion says why a node must not announce, or "".
+func exclusion(n *corev1.Node) string {
+	if value, labelled := n.Labels[corev1.LabelNodeExcludeBalancers]; labelled {
+		if excluded, err := strconv.ParseBool(value); err != nil || excluded {
+			return "Excluded"
+		}
+	}
+	for _, t := range n.Spec.Taints {
+		if t.Key == "ToBeDeletedByClusterAutoscaler" {
+			return "ToBeDeleted"
+		}
+	}
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeNetworkUnavailable && c.Status == corev1.ConditionTrue {
+			return "NetworkUnavailable"
+		}
+	}
+	return ""
+}
+
+func endpointsByService(list []discoveryv1.EndpointSlice) map[string][]discoveryv1.Endpoint {
+	byService := map[string][]discoveryv1.Endpoint{}
+	for i := range list {
+		name := list[i].Namespace + "/" + list[i].Labels[discoveryv1.LabelServiceName]
+		byService[name] = append(byService[name], list[i].Endpoints...)
+	}
+	return byService
+}
+
+// servingNodes returns the nodes that have an endpoint which serves, be it while terminating; anywhere says
+// that one is bound to no node.
+func servingNodes(endpoints []discoveryv1.Endpoint) (nodes map[string]bool, anywhere bool) {
+	nodes = map[string]bool{}
+	for _, e := range endpoints {
+		ready := e.Conditions.Ready == nil || *e.Conditions.Ready
+		serving := e.Conditions.Serving != nil && *e.Conditions.Serving
+		switch {
+		case !ready && !serving:
+		case e.NodeName == nil:
+			anywhere = true
+		default:
+			nodes[*e.NodeName] = true
+		}
+	}
+	return nodes, anywhere
+}
+
+// peers returns the speakers to gossip with, one address each: of the family that we gossip on, where a
+// node has one.
+func peers(speakers []discoveryv1.EndpointSlice, preferIPv6 bool) []membership.Peer {
+	byNode := map[string]membership.Peer{}
+	for _, slice := range speakers {
+		if len(slice.Ports) == 0 || slice.Ports[0].Port == nil {
+			continue
+		}
+		port := uint16(*slice.Ports[0].Port)
+		for _, e := range slice.Endpoints {
+			if e.NodeName == nil || len(e.Addresses) == 0 {
+				continue
+			}
+			ip, err := netip.ParseAddr(e.Addresses[0])
+			if _, known := byNode[*e.NodeName]; err != nil || known && ip.Is6() != preferIPv6 {
+				continue
+			}
+			byNode[*e.NodeName] = membership.Peer{Name: *e.NodeName, Addr: netip.AddrPortFrom(ip, port)}
+		}
+	}
+	list := make([]membership.Peer, 0, len(byNode))
+	for _, p := range byNode {
+		list = append(list, p)
+	}
+	return list
+}

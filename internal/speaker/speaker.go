@@ -1,0 +1,224 @@
+package speaker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lanyard-lb/lanyard/internal/announce"
+	"github.com/lanyard-lb/lanyard/internal/kube"
+	"github.com/lanyard-lb/lanyard/internal/membership"
+	"github.com/lanyard-lb/lanyard/internal/placement"
+)
+
+const (
+	// settling is how long a speaker that starts waits for its peers before it decides without them: alone
+	// it would take every address for its own.
+	settling = time.Second
+	// lingering is how long a speaker that leaves goes on answering, so that nobody is left without an
+	// answer while its successors announce themselves.
+	lingering = 300 * time.Millisecond
+	// retrying is the pause before what could not be announced is tried again.
+	retrying = time.Second
+)
+
+// Membership tells who is alive. *membership.Gossip is one.
+type Membership interface {
+	Run(ctx context.Context) error
+	SetPeers([]membership.Peer)
+	Members() []string
+	Changed() <-chan struct{}
+	Leave(ctx context.Context) error
+}
+
+// Links tells of the interfaces of this node. *link.Watcher is one.
+type Links interface {
+	Run(ctx context.Context, changed func([]placement.Interface)) error
+}
+
+// Config of a Speaker. Every field is needed, but Class and PreferIPv6.
+type Config struct {
+	Node       string
+	Class      string // the loadBalancerClass to serve; empty: Services that name none
+	PreferIPv6 bool   // gossip over IPv6 with peers that have both families
+	Announcer  announce.Announcer
+	Membership Membership
+	Links      Links
+	Logger     log.Logger
+}
+
+// Speaker is the loop of one node.
+type Speaker struct {
+	Config
+	dirty chan struct{}
+
+	mu         sync.Mutex
+	observed   *placement.Facts // nil until the API server's state is known
+	peers      []membership.Peer
+	interfaces []placement.Interface
+	settled    bool                // all peers have been seen alive, or waited for long enough
+	verdicts   []placement.Verdict // of the last pass
+	failed     error               // of the last pass
+	passed     bool                // whether there has been a pass
+}
+
+// New returns a Speaker. It starts nothing.
+func New(c Config) *Speaker { return &Speaker{Config: c, dirty: make(chan struct{}, 1)} }
+
+// Observe takes in the state of the cluster. It returns at once.
+func (s *Speaker) Observe(seen kube.Observed) {
+	f := facts(seen, s.Class)
+	p := peers(seen.Speakers, s.PreferIPv6)
+	s.Membership.SetPeers(p)
+	s.mu.Lock()
+	s.observed, s.peers = &f, p
+	s.mu.Unlock()
+	s.touch()
+}
+
+// Ready returns nil once everything that this node owns is announced.
+func (s *Speaker) Ready() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.passed {
+		return errors.New("waiting for the API server, the interfaces and the other speakers")
+	}
+	return s.failed
+}
+
+// Run serves until ctx ends; then it leaves in good order: it tells the others, goes on answering while they
+// take over, and falls silent.
+func (s *Speaker) Run(ctx context.Context) error {
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, serving := errgroup.WithContext(serving)
+	deciding, freeze := context.WithCancel(serving)
+	defer freeze()
+	group.Go(func() error { return s.Announcer.Run(serving) })
+	group.Go(func() error { return s.Membership.Run(serving) })
+	group.Go(func() error { return s.Links.Run(serving, s.setInterfaces) })
+	group.Go(func() error { return s.decide(deciding) })
+	select {
+	case <-serving.Done():
+	case <-ctx.Done():
+		freeze()
+		s.leave(serving)
+	}
+	stop()
+	return group.Wait()
+}
+
+func (s *Speaker) leave(ctx context.Context) {
+	_ = level.Info(s.Logger).Log("msg", "leaving", "owned", len(s.owned()))
+	if err := s.Membership.Leave(ctx); err != nil {
+		_ = level.Warn(s.Logger).Log("msg", "left without being sure that others know", "err", err)
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(lingering):
+	}
+}
+
+func (s *Speaker) setInterfaces(list []placement.Interface) {
+	s.mu.Lock()
+	s.interfaces = list
+	s.mu.Unlock()
+	s.touch()
+}
+
+// touch asks for a pass, soon.
+func (s *Speaker) touch() {
+	select {
+	case s.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// decide makes a pass whenever something has changed, until ctx ends.
+func (s *Speaker) decide(ctx context.Context) error {
+	var settle, retry <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.dirty:
+		case <-s.Membership.Changed():
+		case <-retry:
+		case <-settle:
+			s.setSettled()
+		}
+		facts, wait := s.facts()
+		if wait {
+			if settle == nil && facts != nil {
+				settle = time.After(settling)
+			}
+			continue
+		}
+		retry = nil
+		if err := s.pass(*facts); err != nil {
+			_ = level.Error(s.Logger).Log("msg", "not everything could be announced, trying again", "err", err)
+			retry = time.After(retrying)
+		}
+	}
+}
+
+func (s *Speaker) setSettled() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.settled {
+		_ = level.Warn(s.Logger).Log("msg", "going ahead without all other speakers", "alive", len(s.Membership.Members()), "known", len(s.peers))
+	}
+	s.settled = true
+}
+
+// facts joins what all sources have told. wait says that it is too early to decide; the facts are nil while a
+// source has not spoken at all.
+func (s *Speaker) facts() (f *placement.Facts, wait bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	members := s.Membership.Members()
+	if s.observed == nil || s.interfaces == nil || len(members) == 0 {
+		return nil, true
+	}
+	joined := *s.observed
+	joined.Self, joined.Members, joined.Interfaces = s.Node, members, s.interfaces
+	s.settled = s.settled || s.complete(members)
+	return &joined, !s.settled
+}
+
+// complete reports whether all speakers that the API server knows, and we are one of them, are alive.
+func (s *Speaker) complete(members []string) bool {
+	listed := slices.ContainsFunc(s.peers, func(p membership.Peer) bool { return p.Name == s.Node })
+	missing := slices.ContainsFunc(s.peers, func(p membership.Peer) bool { return !slices.Contains(members, p.Name) })
+	return listed && !missing
+}
+
+// pass decides and tells the announcer.
+func (s *Speaker) pass(f placement.Facts) error {
+	verdicts := placement.Layer2(f)
+	want := announce.Want{Interfaces: f.Interfaces}
+	for _, v := range verdicts {
+		if v.Owner == s.Node && len(v.Interfaces) > 0 {
+			want.Announcements = append(want.Announcements, placement.Announcement{IP: v.IP, Interfaces: v.Interfaces})
+		}
+	}
+	err := s.Announcer.Set(want)
+	s.mu.Lock()
+	before := s.verdicts
+	s.verdicts, s.failed, s.passed = verdicts, err, true
+	s.mu.Unlock()
+	s.logChanges(before, verdicts)
+	return err
+}
+
+func (s *Speaker) owned() []placement.Verdict {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.verdicts), func(v placement.Verdict) bool { return v.Owner != s.Node })
+}

@@ -1,0 +1,101 @@
+// Command speaker announces, from the node it runs on, the addresses that this node owns.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lanyard-lb/lanyard/internal/announce/layer2"
+	"github.com/lanyard-lb/lanyard/internal/daemon"
+	"github.com/lanyard-lb/lanyard/internal/kube"
+	"github.com/lanyard-lb/lanyard/internal/link"
+	"github.com/lanyard-lb/lanyard/internal/membership"
+	"github.com/lanyard-lb/lanyard/internal/speaker"
+)
+
+const name = "lanyard-speaker"
+
+type options struct {
+	daemon.Flags
+	nodeName      string
+	gossipBind    string
+	gossipKeyFile string
+	failover      string
+}
+
+func main() {
+	var o options
+	os.Exit(daemon.Main(name, os.Args[1:], o.add, o.run))
+}
+
+func (o *options) add(set *pflag.FlagSet) *daemon.Flags {
+	o.Flags.Add(set)
+	set.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "name of the Node this speaker runs on; default: the environment's NODE_NAME")
+	set.StringVar(&o.gossipBind, "gossip-bind-address", ":7946", "host:port to gossip on, UDP and TCP; without a host: all addresses")
+	set.StringVar(&o.gossipKeyFile, "gossip-key-file", "", "file with the secret that encrypts gossip; empty: gossip is not encrypted")
+	set.StringVar(&o.failover, "failover", "fast", "how soon a silent node counts as dead: fast, lan or wan")
+	return &o.Flags
+}
+
+func (o *options) run(ctx context.Context, logger log.Logger) error {
+	if o.nodeName == "" {
+		return errors.New("--node-name: the name of this node is needed")
+	}
+	logger = log.With(logger, "node", o.nodeName)
+	gossip, err := o.gossip(logger)
+	if err != nil {
+		return err
+	}
+	cluster, err := kube.Connect(kube.Options{
+		Component:              name,
+		Kubeconfig:             o.Kubeconfig,
+		Namespace:              o.Namespace,
+		MetricsBindAddress:     o.MetricsBindAddress,
+		HealthProbeBindAddress: o.HealthProbeBindAddress,
+		Logger:                 logger,
+	})
+	if err != nil {
+		return err
+	}
+	bind, _ := netip.ParseAddrPort(o.gossipBind)
+	s := speaker.New(speaker.Config{
+		Node:       o.nodeName,
+		Class:      o.LBClass,
+		PreferIPv6: bind.Addr().Is6(),
+		Announcer:  layer2.New(layer2.Config{Logger: logger}),
+		Membership: gossip,
+		Links:      link.New(logger),
+		Logger:     logger,
+	})
+	if err := errors.Join(cluster.Observe(s.Observe), cluster.AddReadyCheck("announcing", s.Ready)); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return cluster.Run(ctx) })
+	group.Go(func() error { return s.Run(ctx) })
+	return group.Wait()
+}
+
+func (o *options) gossip(logger log.Logger) (*membership.Gossip, error) {
+	profile, err := membership.ParseProfile(o.failover)
+	if err != nil {
+		return nil, fmt.Errorf("--failover: %w", err)
+	}
+	var key []byte
+	if o.gossipKeyFile != "" {
+		if key, err = os.ReadFile(o.gossipKeyFile); err != nil {
+			return nil, fmt.Errorf("--gossip-key-file: %w", err)
+		}
+	} else {
+		_ = level.Warn(logger).Log("msg", "gossip is neither encrypted nor authenticated: --gossip-key-file names no key")
+	}
+	return membership.New(membership.Config{Name: o.nodeName, Bind: o.gossipBind, Profile: profile, Key: key, Logger: logger})
+}
