@@ -5,25 +5,25 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // AddressRange is a set of consecutive addresses of one family: a CIDR (192.168.1.0/28), a range with both
 // ends included (192.168.1.10-192.168.1.20) or a single address.
 //
-// The rules speak one after the other: each lets pass what an earlier one has already refused. The order of
-// a range's ends is found without arithmetic: at the first bit in which they differ (the shortest prefix of
-// the first end that no longer contains the second), the first end must have a 0, that is, masking it there
-// must change nothing but the length.
+// CEL has neither let nor arithmetic on addresses, so the last rule looks for the first bit n+1 in which the
+// two ends differ: the longest common prefix of length n contains both, and the first end has a 0 there.
+// It is what bounds the number of items in a list of ranges: the API server limits the cost of rules.
 //
 // +kubebuilder:validation:MinLength=2
-// +kubebuilder:validation:MaxLength=96
-// +kubebuilder:validation:XValidation:rule="self.contains('-') ? self.split('-').size() == 2 && self.split('-').all(a, isIP(a.trim())) : isCIDR(self) || isIP(self)",message="must be a CIDR such as 192.168.1.0/28, a range such as 192.168.1.10-192.168.1.20, or a single address"
-// +kubebuilder:validation:XValidation:rule="!self.contains('-') || !self.split('-').all(a, isIP(a.trim())) || self.split('-').size() != 2 || ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family()",message="both ends of a range must be of one family, IPv4 or IPv6"
-// +kubebuilder:validation:XValidation:rule="!self.contains('-') || self.split('-').size() != 2 || !self.split('-').all(a, isIP(a.trim())) || ip(self.split('-')[0].trim()).family() != ip(self.split('-')[1].trim()).family() || ip(self.split('-')[0].trim()) == ip(self.split('-')[1].trim()) || [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59,60,61,62,63,64,65,66,67,68,69,70,71,72,73,74,75,76,77,78,79,80,81,82,83,84,85,86,87,88,89,90,91,92,93,94,95,96,97,98,99,100,101,102,103,104,105,106,107,108,109,110,111,112,113,114,115,116,117,118,119,120,121,122,123,124,125,126,127].exists(n, n < (ip(self.split('-')[0].trim()).family() == 4 ? 32 : 128) && cidr(self.split('-')[0].trim() + '/' + string(n)).containsIP(self.split('-')[1].trim()) && !cidr(self.split('-')[0].trim() + '/' + string(n + 1)).containsIP(self.split('-')[1].trim()) && cidr(self.split('-')[0].trim() + '/' + string(n + 1)).masked().ip() == cidr(self.split('-')[0].trim() + '/' + string(n)).masked().ip())",message="the first address of a range must not be above its last"
+// +kubebuilder:validation:MaxLength=80
+// +kubebuilder:validation:XValidation:rule="self.contains('-') ? isIP(self.substring(0, self.indexOf('-')).trim()) && isIP(self.substring(self.indexOf('-') + 1).trim()) : isCIDR(self) || isIP(self)",message="must be a CIDR such as 192.168.1.0/28, a range such as 192.168.1.10-192.168.1.20, or a single address"
+// +kubebuilder:validation:XValidation:rule="!self.contains('-') || !isIP(self.substring(0, self.indexOf('-')).trim()) || !isIP(self.substring(self.indexOf('-') + 1).trim()) || ip(self.substring(0, self.indexOf('-')).trim()).family() == ip(self.substring(self.indexOf('-') + 1).trim()).family()",message="both ends of a range must be of one family, IPv4 or IPv6"
+// +kubebuilder:validation:XValidation:rule="!self.contains('-') || !isIP(self.substring(0, self.indexOf('-')).trim()) || !isIP(self.substring(self.indexOf('-') + 1).trim()) || ip(self.substring(0, self.indexOf('-')).trim()).family() != ip(self.substring(self.indexOf('-') + 1).trim()).family() || ip(self.substring(0, self.indexOf('-')).trim()) == ip(self.substring(self.indexOf('-') + 1).trim()) || [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15].exists(i, (i < 4 || self.substring(0, self.indexOf('-')).trim().contains(':')) && [0,1,2,3,4,5,6,7].exists(j, cidr(self.substring(0, self.indexOf('-')).trim() + '/' + ((i * 8 + j) > 99 ? '1' : '') + ((i * 8 + j) > 9 ? '0123456789'.substring((i * 8 + j) / 10 % 10, (i * 8 + j) / 10 % 10 + 1) : '') + '0123456789'.substring((i * 8 + j) % 10, (i * 8 + j) % 10 + 1)).containsIP(self.substring(self.indexOf('-') + 1).trim()) && !cidr(self.substring(0, self.indexOf('-')).trim() + '/' + ((i * 8 + j + 1) > 99 ? '1' : '') + ((i * 8 + j + 1) > 9 ? '0123456789'.substring((i * 8 + j + 1) / 10 % 10, (i * 8 + j + 1) / 10 % 10 + 1) : '') + '0123456789'.substring((i * 8 + j + 1) % 10, (i * 8 + j + 1) % 10 + 1)).containsIP(self.substring(self.indexOf('-') + 1).trim()) && cidr(self.substring(0, self.indexOf('-')).trim() + '/' + ((i * 8 + j + 1) > 99 ? '1' : '') + ((i * 8 + j + 1) > 9 ? '0123456789'.substring((i * 8 + j + 1) / 10 % 10, (i * 8 + j + 1) / 10 % 10 + 1) : '') + '0123456789'.substring((i * 8 + j + 1) % 10, (i * 8 + j + 1) % 10 + 1)).containsIP(cidr(self.substring(0, self.indexOf('-')).trim() + '/' + ((i * 8 + j) > 99 ? '1' : '') + ((i * 8 + j) > 9 ? '0123456789'.substring((i * 8 + j) / 10 % 10, (i * 8 + j) / 10 % 10 + 1) : '') + '0123456789'.substring((i * 8 + j) % 10, (i * 8 + j) % 10 + 1)).masked().ip())))",message="the first address of a range must not be above its last"
 type AddressRange string
 
 // IPAddressPoolSpec is what the user wants of a pool.
 type IPAddressPoolSpec struct {
 	// addresses that Services may be given: CIDRs, ranges with both ends included, and single addresses, of
 	// either family. No address may stand in two pools: the younger of two pools that overlap is not used.
+	// At most 50; what needs more is split over several pools.
 	//
 	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=128
+	// +kubebuilder:validation:MaxItems=50
 	// +listType=atomic
 	// +required
 	Addresses []AddressRange `json:"addresses"`
