@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -60,7 +61,7 @@ func Main(name string, args []string, add func(*pflag.FlagSet) *Flags, run func(
 	set := pflag.NewFlagSet(name, pflag.ContinueOnError)
 	flags := add(set)
 	if err := set.Parse(args); err != nil {
-		if err == pflag.ErrHelp {
+		if errors.Is(err, pflag.ErrHelp) {
 			return 0
 		}
 		return fail(name, err)

@@ -1,0 +1,77 @@
+# Lanyard. A bare `make` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+TOOLS   := bin/tools
+GO_SRC  := $(shell git ls-files -co --exclude-standard '*.go' 'go.mod' 'go.sum' 2>/dev/null)
+LDFLAGS := -s -w
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+##@ Use
+
+.PHONY: demo
+demo: needs lab-build build ## show the main job on a LAN of network namespaces (needs root; KEEP=1 leaves it up)
+	@cd e2etest && go run ./cmd/demo $(if $(KEEP),-keep)
+
+.PHONY: build
+build: ## build the controller and the speaker into bin/
+	@CGO_ENABLED=0 go build -trimpath -ldflags="$(LDFLAGS)" -o bin/ ./controller ./speaker
+
+.PHONY: lab-build
+lab-build: ## build the lab's control plane into bin/ (minutes the first time, then cached)
+	@cd e2etest && go run ./cmd/lab build
+
+##@ Check
+
+.PHONY: test
+test: needs test-unit test-lab ## run all tests with the race detector (lab and wire tests need root)
+
+.PHONY: test-unit
+test-unit: ## unit, property, fuzz-seed and veth tests
+	go test -race ./...
+
+.PHONY: test-lab
+test-lab: lab-build build-race ## the suites against a real API server, real kube-proxies and real ARP and NDP
+	@if [ "$$(id -u)" != 0 ]; then echo "LEFT OUT: the lab suites need root (network namespaces)"; else cd e2etest && LANYARD_BIN=$(CURDIR)/bin go test -race -timeout 20m -p 1 ./...; fi
+
+.PHONY: build-race
+build-race: build ## build the daemons with the race detector, for the lab suites
+	@CGO_ENABLED=1 go build -race -o bin/race/ ./controller ./speaker
+
+.PHONY: verify
+verify: verify-generated lint ## everything that must hold besides the tests
+
+.PHONY: verify-generated
+verify-generated: generate ## check that generated files are current
+	@git diff --exit-code --stat -- api config/crd || { echo "generated files were not current: commit what \`make generate\` wrote"; exit 1; }
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## vet and lint both modules
+	@$(TOOLS)/golangci-lint run ./...
+	@cd e2etest && ../$(TOOLS)/golangci-lint run ./...
+
+##@ Develop
+
+.PHONY: generate
+generate: $(TOOLS)/controller-gen ## write deepcopy functions and CRDs anew
+	@$(TOOLS)/controller-gen object paths=./api/...
+	@$(TOOLS)/controller-gen crd:crdVersions=v1 paths=./api/... output:crd:artifacts:config=config/crd
+
+.PHONY: fmt
+fmt: ## format the code
+	@gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+
+.PHONY: needs
+needs: ## check that what the lab needs is installed; as root, install it
+	@./hack/needs.sh
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
+
+$(TOOLS)/%: tools/go.mod tools/go.sum
+	@echo "building $*"
+	@cd tools && go build -o ../$@ $$(go list -f '{{.ImportPath}}' tool | grep '/$*$$')
