@@ -1,0 +1,328 @@
+package speaker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-kit/log"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/lanyard-lb/lanyard/api/v1beta1"
+	"github.com/lanyard-lb/lanyard/internal/announce"
+	"github.com/lanyard-lb/lanyard/internal/kube"
+	"github.com/lanyard-lb/lanyard/internal/membership"
+	"github.com/lanyard-lb/lanyard/internal/placement"
+)
+
+// lan is what the speakers of a test see of each other: who is alive, and who announces what.
+type lan struct {
+	mu       sync.Mutex
+	holds    map[string][]string // node to what it announces
+	speakers []*fakeMembership
+	broken   error // what every announcer returns
+}
+
+func (l *lan) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var lines []string
+	for node, ips := range l.holds {
+		for _, ip := range ips {
+			lines = append(lines, ip+" "+node)
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, ", ")
+}
+
+// owners counts who announces an address.
+func (l *lan) owners(ip string) (nodes []string) {
+	for entry := range strings.SplitSeq(l.String(), ", ") {
+		if at, node, _ := strings.Cut(entry, " "); at == ip {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes
+}
+
+// alive sets who is a member; every speaker hears of it at once.
+func (l *lan) alive(names ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.speakers {
+		if !s.left {
+			s.members = names
+		}
+		select {
+		case s.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+type fakeAnnouncer struct {
+	lan  *lan
+	node string
+}
+
+func (a fakeAnnouncer) Set(w announce.Want) error {
+	a.lan.mu.Lock()
+	defer a.lan.mu.Unlock()
+	a.lan.holds[a.node] = nil
+	for _, an := range w.Announcements {
+		a.lan.holds[a.node] = append(a.lan.holds[a.node], an.IP.String())
+	}
+	return a.lan.broken
+}
+
+func (a fakeAnnouncer) Run(ctx context.Context) error {
+	<-ctx.Done()
+	a.lan.mu.Lock()
+	defer a.lan.mu.Unlock()
+	delete(a.lan.holds, a.node)
+	return nil
+}
+
+type fakeMembership struct {
+	lan     *lan
+	node    string
+	members []string
+	changed chan struct{}
+	left    bool
+}
+
+func (m *fakeMembership) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+func (m *fakeMembership) SetPeers([]membership.Peer)    {}
+func (m *fakeMembership) Changed() <-chan struct{}      { return m.changed }
+
+func (m *fakeMembership) Members() []string {
+	m.lan.mu.Lock()
+	defer m.lan.mu.Unlock()
+	return m.members
+}
+
+// Leave has the others count us out, and us count nobody, as gossip does.
+func (m *fakeMembership) Leave(context.Context) error {
+	m.lan.mu.Lock()
+	rest := slices.DeleteFunc(slices.Clone(m.members), func(n string) bool { return n == m.node })
+	m.left, m.members = true, nil
+	m.lan.mu.Unlock()
+	m.lan.alive(rest...)
+	return nil
+}
+
+type oneLink struct{}
+
+func (oneLink) Run(ctx context.Context, changed func([]placement.Interface)) error {
+	changed([]placement.Interface{{Name: "eth0", Index: 2, MAC: placement.MAC{2}, Up: true, Carrier: true, Ether: true}})
+	<-ctx.Done()
+	return nil
+}
+
+// start runs the speaker of a node; stop ends it in good order and waits.
+func (l *lan) start(t *testing.T, node string) (s *Speaker, stop func()) {
+	m := &fakeMembership{lan: l, node: node, members: []string{node}, changed: make(chan struct{}, 1)}
+	l.speakers = append(l.speakers, m)
+	s = New(Config{Node: node, Announcer: fakeAnnouncer{l, node}, Membership: m, Links: oneLink{}, Logger: log.NewNopLogger()})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	return s, func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// cluster with the given nodes, a pool, an advertisement and n Services that have addresses.
+func cluster(n int, nodes ...string) kube.Observed {
+	var seen kube.Observed
+	seen.Pools = []v1beta1.IPAddressPool{{ObjectMeta: metav1.ObjectMeta{Name: "lan"},
+		Spec: v1beta1.IPAddressPoolSpec{Addresses: []v1beta1.AddressRange{"10.0.0.0/24"}}}}
+	seen.L2Advertisements = []v1beta1.L2Advertisement{{ObjectMeta: metav1.ObjectMeta{Name: "lan"}}}
+	port := int32(7946)
+	speakers := discoveryv1.EndpointSlice{Ports: []discoveryv1.EndpointPort{{Port: &port}}}
+	for i, name := range nodes {
+		seen.Nodes = append(seen.Nodes, corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		speakers.Endpoints = append(speakers.Endpoints, discoveryv1.Endpoint{NodeName: &name, Addresses: []string{fmt.Sprintf("10.1.0.%d", i)}})
+	}
+	seen.Speakers = []discoveryv1.EndpointSlice{speakers}
+	for i := range n {
+		seen.Services = append(seen.Services, assigned(fmt.Sprint("svc", i), fmt.Sprintf("10.0.0.%d", i)))
+	}
+	return seen
+}
+
+func assigned(name, ip string) corev1.Service {
+	s := corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+	s.Spec.Type = corev1.ServiceTypeLoadBalancer
+	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: ip}}
+	s.Status.Conditions = []metav1.Condition{{Type: v1beta1.ConditionIPAssigned, Status: metav1.ConditionTrue}}
+	return s
+}
+
+func TestOneOwnerThroughJoinDeathAndLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lan{holds: map[string][]string{}}
+		seen := cluster(20, "n1", "n2", "n3")
+		stops := map[string]func(){}
+		for _, n := range []string{"n1", "n2", "n3"} {
+			s, stop := l.start(t, n)
+			stops[n] = stop
+			s.Observe(seen)
+		}
+		synctest.Wait()
+		if got := l.String(); got != "" {
+			t.Fatalf("speakers that do not know each other yet announce %s", got)
+		}
+		l.alive("n1", "n2", "n3")
+		synctest.Wait()
+		oneOwnerEach(t, l, 20, "n1", "n2", "n3")
+
+		l.alive("n1", "n3")
+		stops["n2"]()
+		synctest.Wait()
+		oneOwnerEach(t, l, 20, "n1", "n3")
+
+		// In good order: nobody is without an answer at any time.
+		go stops["n3"]()
+		synctest.Wait()
+		for i := range 20 {
+			if owners := l.owners(fmt.Sprintf("10.0.0.%d", i)); !slices.Contains(owners, "n1") {
+				t.Errorf("10.0.0.%d is announced by %v while n3 leaves, want n1 to have taken over", i, owners)
+			}
+		}
+		if owners := l.String(); !strings.Contains(owners, "n3") {
+			t.Error("n3 fell silent before its successor could be heard")
+		}
+		time.Sleep(lingering)
+		synctest.Wait()
+		oneOwnerEach(t, l, 20, "n1")
+		stops["n1"]()
+		if got := l.String(); got != "" {
+			t.Errorf("after the end: %s", got)
+		}
+	})
+}
+
+func oneOwnerEach(t *testing.T, l *lan, n int, among ...string) {
+	t.Helper()
+	for i := range n {
+		owners := l.owners(fmt.Sprintf("10.0.0.%d", i))
+		if len(owners) != 1 || !slices.Contains(among, owners[0]) {
+			t.Errorf("10.0.0.%d is announced by %v, want one of %v", i, owners, among)
+		}
+	}
+}
+
+func TestStartsWithoutThoseThatNeverCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lan{holds: map[string][]string{}}
+		s, stop := l.start(t, "n1")
+		s.Observe(cluster(1, "n1", "dead"))
+		synctest.Wait()
+		if s.Ready() == nil || l.String() != "" {
+			t.Fatalf("ready without the other speaker, announcing %q", l)
+		}
+		time.Sleep(settling)
+		synctest.Wait()
+		if err := s.Ready(); err != nil || l.String() != "10.0.0.0 n1" {
+			t.Errorf("after %s: announces %q, ready: %v", settling, l, err)
+		}
+		stop()
+	})
+}
+
+func TestTriesAgainWhatFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lan{holds: map[string][]string{}, broken: errors.New("eth0: no socket")}
+		s, stop := l.start(t, "n1")
+		s.Observe(cluster(1, "n1"))
+		synctest.Wait()
+		if err := s.Ready(); err == nil || !strings.Contains(err.Error(), "no socket") {
+			t.Fatalf("ready says %v", err)
+		}
+		l.mu.Lock()
+		l.broken = nil
+		l.mu.Unlock()
+		time.Sleep(retrying)
+		synctest.Wait()
+		if err := s.Ready(); err != nil {
+			t.Errorf("not tried again: %v", err)
+		}
+		stop()
+	})
+}
+
+func TestFacts(t *testing.T) {
+	seen := cluster(1, "n1", "n2", "n3", "n4", "n5", "n6")
+	node := func(i int) *corev1.Node { return &seen.Nodes[i] }
+	node(1).Labels = map[string]string{corev1.LabelNodeExcludeBalancers: "false"}
+	node(2).Labels = map[string]string{corev1.LabelNodeExcludeBalancers: ""}
+	node(3).Spec.Taints = []corev1.Taint{{Key: "ToBeDeletedByClusterAutoscaler"}}
+	node(4).Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue}}
+	node(5).Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionFalse}}
+	foreign, other, local := assigned("foreign", "10.0.0.5"), assigned("other", "10.0.0.6"), assigned("local", "10.0.0.7")
+	foreign.Status.Conditions = nil
+	class := "example.com/other"
+	other.Spec.LoadBalancerClass = &class
+	local.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+	seen.Services = append(seen.Services, foreign, other, local)
+	yes, no := true, false
+	seen.EndpointSlices = []discoveryv1.EndpointSlice{{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Labels: map[string]string{discoveryv1.LabelServiceName: "local"}},
+		Endpoints: []discoveryv1.Endpoint{
+			{NodeName: &node(0).Name, Conditions: discoveryv1.EndpointConditions{Ready: &yes}},
+			{NodeName: &node(1).Name, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &yes}},
+			{NodeName: &node(2).Name, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &no}},
+		},
+	}}
+
+	f := facts(seen, "")
+	var names, excluded []string
+	for _, s := range f.Services {
+		names = append(names, s.Name)
+	}
+	if want := []string{"default/svc0", "default/local"}; !slices.Equal(names, want) {
+		t.Errorf("services %v, want %v", names, want)
+	}
+	for i := range seen.Nodes {
+		excluded = append(excluded, f.Nodes[seen.Nodes[i].Name].Excluded)
+	}
+	if want := []string{"", "", "Excluded", "ToBeDeleted", "NetworkUnavailable", ""}; !slices.Equal(excluded, want) {
+		t.Errorf("exclusions %q, want %q", excluded, want)
+	}
+	on := f.Services[len(f.Services)-1].EndpointNodes
+	if len(on) != 2 || !on["n1"] || !on["n2"] {
+		t.Errorf("serving endpoints on %v, want n1 and n2", on)
+	}
+}
+
+func TestPeersOneAddressPerNode(t *testing.T) {
+	n1, n2, port := "n1", "n2", int32(7946)
+	slice := func(node *string, ip string) discoveryv1.EndpointSlice {
+		return discoveryv1.EndpointSlice{Ports: []discoveryv1.EndpointPort{{Port: &port}},
+			Endpoints: []discoveryv1.Endpoint{{NodeName: node, Addresses: []string{ip}}}}
+	}
+	speakers := []discoveryv1.EndpointSlice{slice(&n1, "fd00::1"), slice(&n1, "10.0.0.1"), slice(&n2, "fd00::2"), slice(nil, "10.0.0.9"), {}}
+	for preferIPv6, want := range map[bool]string{false: "10.0.0.1", true: "fd00::1"} {
+		got := map[string]netip.AddrPort{}
+		for _, p := range peers(speakers, preferIPv6) {
+			got[p.Name] = p.Addr
+		}
+		if len(got) != 2 || got["n1"].Addr() != netip.MustParseAddr(want) || got["n2"].Addr() != netip.MustParseAddr("fd00::2") {
+			t.Errorf("preferring IPv6 %v: peers %v, want n1 at %s and n2 at fd00::2", preferIPv6, got, want)
+		}
+	}
+}
