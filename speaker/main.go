@@ -29,6 +29,7 @@ type options struct {
 	gossipBind    string
 	gossipKeyFile string
 	failover      string
+	stateDir      string
 }
 
 func main() {
@@ -42,6 +43,7 @@ func (o *options) add(set *pflag.FlagSet) *daemon.Flags {
 	set.StringVar(&o.gossipBind, "gossip-bind-address", ":7946", "host:port to gossip on, UDP and TCP; without a host: all addresses")
 	set.StringVar(&o.gossipKeyFile, "gossip-key-file", "", "file with the secret that encrypts gossip; empty: gossip is not encrypted")
 	set.StringVar(&o.failover, "failover", "fast", "how soon a silent node counts as dead: fast, lan or wan")
+	set.StringVar(&o.stateDir, "state-dir", "", "directory to keep what is known of the cluster, for a restart while the API server is away; empty: nowhere")
 	return &o.Flags
 }
 
@@ -70,6 +72,7 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 		Node:       o.nodeName,
 		Class:      o.LBClass,
 		PreferIPv6: bind.Addr().Is6(),
+		StateDir:   o.stateDir,
 		Announcer:  layer2.New(layer2.Config{Logger: logger}),
 		Membership: gossip,
 		Links:      link.New(logger),

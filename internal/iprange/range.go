@@ -122,3 +122,16 @@ func (r Range) String() string {
 	}
 	return r.first.String() + "-" + r.last.String()
 }
+
+// MarshalText writes what String does.
+func (r Range) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads what Parse does.
+func (r *Range) UnmarshalText(text []byte) error {
+	parsed, err := Parse(string(text))
+	if err != nil {
+		return err
+	}
+	*r = parsed
+	return nil
+}

@@ -42,11 +42,12 @@ type Links interface {
 	Run(ctx context.Context, changed func([]placement.Interface)) error
 }
 
-// Config of a Speaker. Every field is needed, but Class and PreferIPv6.
+// Config of a Speaker. Every field is needed, but Class, PreferIPv6 and StateDir.
 type Config struct {
 	Node       string
 	Class      string // the loadBalancerClass to serve; empty: Services that name none
 	PreferIPv6 bool   // gossip over IPv6 with peers that have both families
+	StateDir   string // where to keep what is known of the cluster; empty: nowhere
 	Announcer  announce.Announcer
 	Membership Membership
 	Links      Links
@@ -56,11 +57,11 @@ type Config struct {
 // Speaker is the loop of one node.
 type Speaker struct {
 	Config
-	dirty chan struct{}
+	dirty   chan struct{}
+	learned chan struct{} // the API server has told something that is not kept yet
 
 	mu         sync.Mutex
-	observed   *placement.Facts // nil until the API server's state is known
-	peers      []membership.Peer
+	observed   *knowledge // nil until the API server's state is known
 	interfaces []placement.Interface
 	settled    bool                // all peers have been seen alive, or waited for long enough
 	verdicts   []placement.Verdict // of the last pass
@@ -69,17 +70,23 @@ type Speaker struct {
 }
 
 // New returns a Speaker. It starts nothing.
-func New(c Config) *Speaker { return &Speaker{Config: c, dirty: make(chan struct{}, 1)} }
+func New(c Config) *Speaker {
+	return &Speaker{Config: c, dirty: make(chan struct{}, 1), learned: make(chan struct{}, 1)}
+}
 
 // Observe takes in the state of the cluster. It returns at once.
 func (s *Speaker) Observe(seen kube.Observed) {
-	f := facts(seen, s.Class)
-	p := peers(seen.Speakers, s.PreferIPv6)
-	s.Membership.SetPeers(p)
+	s.know(knowledge{Facts: facts(seen, s.Class), Peers: peers(seen.Speakers, s.PreferIPv6)})
+	touch(s.learned)
+}
+
+// know replaces what is known of the cluster.
+func (s *Speaker) know(k knowledge) {
+	s.Membership.SetPeers(k.Peers)
 	s.mu.Lock()
-	s.observed, s.peers = &f, p
+	s.observed = &k
 	s.mu.Unlock()
-	s.touch()
+	touch(s.dirty)
 }
 
 // Ready returns nil once everything that this node owns is announced.
@@ -104,6 +111,9 @@ func (s *Speaker) Run(ctx context.Context) error {
 	group.Go(func() error { return s.Membership.Run(serving) })
 	group.Go(func() error { return s.Links.Run(serving, s.setInterfaces) })
 	group.Go(func() error { return s.decide(deciding) })
+	if s.StateDir != "" {
+		group.Go(func() error { return s.remember(serving) })
+	}
 	select {
 	case <-serving.Done():
 	case <-ctx.Done():
@@ -129,13 +139,13 @@ func (s *Speaker) setInterfaces(list []placement.Interface) {
 	s.mu.Lock()
 	s.interfaces = list
 	s.mu.Unlock()
-	s.touch()
+	touch(s.dirty)
 }
 
-// touch asks for a pass, soon.
-func (s *Speaker) touch() {
+// touch leaves a signal on a channel that holds one.
+func touch(c chan<- struct{}) {
 	select {
-	case s.dirty <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -172,7 +182,7 @@ func (s *Speaker) setSettled() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.settled {
-		_ = level.Warn(s.Logger).Log("msg", "going ahead without all other speakers", "alive", len(s.Membership.Members()), "known", len(s.peers))
+		_ = level.Warn(s.Logger).Log("msg", "going ahead without all other speakers", "alive", len(s.Membership.Members()), "known", len(s.observed.Peers))
 	}
 	s.settled = true
 }
@@ -186,7 +196,7 @@ func (s *Speaker) facts() (f *placement.Facts, wait bool) {
 	if s.observed == nil || s.interfaces == nil || len(members) == 0 {
 		return nil, true
 	}
-	joined := *s.observed
+	joined := s.observed.Facts
 	joined.Self, joined.Members, joined.Interfaces = s.Node, members, s.interfaces
 	s.settled = s.settled || s.complete(members)
 	return &joined, !s.settled
@@ -194,8 +204,8 @@ func (s *Speaker) facts() (f *placement.Facts, wait bool) {
 
 // complete reports whether all speakers that the API server knows, and we are one of them, are alive.
 func (s *Speaker) complete(members []string) bool {
-	listed := slices.ContainsFunc(s.peers, func(p membership.Peer) bool { return p.Name == s.Node })
-	missing := slices.ContainsFunc(s.peers, func(p membership.Peer) bool { return !slices.Contains(members, p.Name) })
+	listed := slices.ContainsFunc(s.observed.Peers, func(p membership.Peer) bool { return p.Name == s.Node })
+	missing := slices.ContainsFunc(s.observed.Peers, func(p membership.Peer) bool { return !slices.Contains(members, p.Name) })
 	return listed && !missing
 }
 

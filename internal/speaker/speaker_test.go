@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -130,10 +132,14 @@ func (oneLink) Run(ctx context.Context, changed func([]placement.Interface)) err
 }
 
 // start runs the speaker of a node; stop ends it in good order and waits.
-func (l *lan) start(t *testing.T, node string) (s *Speaker, stop func()) {
+func (l *lan) start(t *testing.T, node string, change ...func(*Config)) (s *Speaker, stop func()) {
 	m := &fakeMembership{lan: l, node: node, members: []string{node}, changed: make(chan struct{}, 1)}
 	l.speakers = append(l.speakers, m)
-	s = New(Config{Node: node, Announcer: fakeAnnouncer{l, node}, Membership: m, Links: oneLink{}, Logger: log.NewNopLogger()})
+	config := Config{Node: node, Announcer: fakeAnnouncer{l, node}, Membership: m, Links: oneLink{}, Logger: log.NewNopLogger()}
+	for _, c := range change {
+		c(&config)
+	}
+	s = New(config)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -325,4 +331,56 @@ func TestPeersOneAddressPerNode(t *testing.T) {
 			t.Errorf("preferring IPv6 %v: peers %v, want n1 at %s and n2 at fd00::2", preferIPv6, got, want)
 		}
 	}
+}
+
+// TestGoesByTheStateFile: a speaker that starts while the API server is away resumes what it knew, and what
+// the API server says later replaces it.
+func TestGoesByTheStateFile(t *testing.T) {
+	dir := t.TempDir()
+	inABubble := func(test func(t *testing.T, l *lan, s *Speaker)) {
+		synctest.Test(t, func(t *testing.T) {
+			l := &lan{holds: map[string][]string{}}
+			s, stop := l.start(t, "n1", func(c *Config) { c.StateDir = dir })
+			test(t, l, s)
+			stop()
+		})
+	}
+	inABubble(func(t *testing.T, l *lan, s *Speaker) {
+		time.Sleep(2 * hoping)
+		synctest.Wait()
+		if l.String() != "" || s.Ready() == nil {
+			t.Fatalf("with nothing to go by, announces %q", l)
+		}
+		s.Observe(cluster(2, "n1"))
+		synctest.Wait()
+		s.Observe(cluster(3, "n1"))
+		time.Sleep(2 * keeping)
+	})
+	inABubble(func(t *testing.T, l *lan, s *Speaker) {
+		synctest.Wait()
+		if l.String() != "" {
+			t.Errorf("announces %q without having waited for the API server", l)
+		}
+		time.Sleep(hoping)
+		synctest.Wait()
+		if want := "10.0.0.0 n1, 10.0.0.1 n1, 10.0.0.2 n1"; l.String() != want {
+			t.Errorf("announces %q, want %q as before", l, want)
+		}
+		s.Observe(cluster(1, "n1"))
+		synctest.Wait()
+		if want := "10.0.0.0 n1"; l.String() != want {
+			t.Errorf("announces %q, want %q as the API server says", l, want)
+		}
+	})
+	if err := os.WriteFile(filepath.Join(dir, stateFile), []byte(`{"Version":1,"Facts":{"Serv`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	inABubble(func(t *testing.T, l *lan, s *Speaker) {
+		time.Sleep(2 * hoping)
+		s.Observe(cluster(1, "n1"))
+		synctest.Wait()
+		if want := "10.0.0.0 n1"; l.String() != want {
+			t.Errorf("with a broken state file: announces %q, want %q", l, want)
+		}
+	})
 }
