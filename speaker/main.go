@@ -67,15 +67,20 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 	if err != nil {
 		return err
 	}
+	metrics, err := speaker.NewMetrics(cluster.Metrics())
+	if err != nil {
+		return err
+	}
 	bind, _ := netip.ParseAddrPort(o.gossipBind)
 	s := speaker.New(speaker.Config{
 		Node:       o.nodeName,
 		Class:      o.LBClass,
 		PreferIPv6: bind.Addr().Is6(),
 		StateDir:   o.stateDir,
-		Announcer:  layer2.New(layer2.Config{Logger: logger}),
+		Announcer:  layer2.New(layer2.Config{Logger: logger, Metrics: metrics}),
 		Membership: gossip,
 		Links:      link.New(logger),
+		Metrics:    metrics,
 		Logger:     logger,
 	})
 	if err := errors.Join(cluster.Observe(s.Observe), cluster.AddReadyCheck("announcing", s.Ready)); err != nil {

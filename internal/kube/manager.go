@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -17,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
@@ -84,6 +86,9 @@ func Connect(o Options) (*Cluster, error) {
 func (c *Cluster) AddReadyCheck(name string, check func() error) error {
 	return c.manager.AddReadyzCheck(name, func(*http.Request) error { return check() })
 }
+
+// Metrics is the registry that the metrics address serves.
+func (c *Cluster) Metrics() prometheus.Registerer { return metrics.Registry }
 
 // Run serves caches, probes and metrics, and whatever was added before, until ctx ends.
 func (c *Cluster) Run(ctx context.Context) error { return c.manager.Start(ctx) }

@@ -51,6 +51,7 @@ type Config struct {
 	Announcer  announce.Announcer
 	Membership Membership
 	Links      Links
+	Metrics    *Metrics
 	Logger     log.Logger
 }
 
@@ -213,16 +214,19 @@ func (s *Speaker) complete(members []string) bool {
 func (s *Speaker) pass(f placement.Facts) error {
 	verdicts := placement.Layer2(f)
 	want := announce.Want{Interfaces: f.Interfaces}
+	owned := map[string]int{}
 	for _, v := range verdicts {
 		if v.Owner == s.Node && len(v.Interfaces) > 0 {
 			want.Announcements = append(want.Announcements, placement.Announcement{IP: v.IP, Interfaces: v.Interfaces})
+			owned[family(v.IP)]++
 		}
 	}
 	err := s.Announcer.Set(want)
 	s.mu.Lock()
-	before := s.verdicts
+	before, known := s.verdicts, len(s.observed.Peers)
 	s.verdicts, s.failed, s.passed = verdicts, err, true
 	s.mu.Unlock()
+	s.Metrics.passed(len(f.Members), known, owned)
 	s.logChanges(before, verdicts)
 	return err
 }

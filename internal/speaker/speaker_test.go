@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -135,7 +136,11 @@ func (oneLink) Run(ctx context.Context, changed func([]placement.Interface)) err
 func (l *lan) start(t *testing.T, node string, change ...func(*Config)) (s *Speaker, stop func()) {
 	m := &fakeMembership{lan: l, node: node, members: []string{node}, changed: make(chan struct{}, 1)}
 	l.speakers = append(l.speakers, m)
-	config := Config{Node: node, Announcer: fakeAnnouncer{l, node}, Membership: m, Links: oneLink{}, Logger: log.NewNopLogger()}
+	metrics, err := NewMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := Config{Node: node, Metrics: metrics, Announcer: fakeAnnouncer{l, node}, Membership: m, Links: oneLink{}, Logger: log.NewNopLogger()}
 	for _, c := range change {
 		c(&config)
 	}
