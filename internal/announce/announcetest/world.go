@@ -1,0 +1,145 @@
+package announcetest
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/lanyard-lb/lanyard/internal/announce"
+	"github.com/lanyard-lb/lanyard/internal/placement"
+)
+
+// World is where an announcer is tested, and what the world can see of it. It is made for one test.
+type World interface {
+	// Announcer returns a new announcer on this world's node.
+	Announcer() announce.Announcer
+	// Interfaces of the node as they are now; at least two, all suitable.
+	Interfaces() []placement.Interface
+	// Address returns the n-th address that nobody else has, of each family in turn.
+	Address(n int) netip.Addr
+	// Answers returns the sorted names of the interfaces at which the node answers for ip now.
+	Answers(ip netip.Addr) []string
+	// Unasked counts what others were told without asking, so far.
+	Unasked() int
+	// Settle waits until the announcer has no more to tell if nothing changes.
+	Settle()
+	// Break makes an interface fail those who want to announce there, although Interfaces lists it.
+	Break(name string)
+	// Repair ends that. The interface may have another index afterwards.
+	Repair(name string)
+}
+
+// deadline for what must happen in the end. Nothing waits that long unless it fails.
+const deadline = 10 * time.Second
+
+// poll until cond holds; it reports whether it did.
+func poll(cond func() bool) bool {
+	for end := time.Now().Add(deadline); ; time.Sleep(time.Millisecond) {
+		if cond() {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+}
+
+// runner is an announcer that runs.
+type runner struct {
+	announce.Announcer
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// start runs an announcer until the test ends.
+func start(t *testing.T, a announce.Announcer) *runner {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	r := &runner{Announcer: a, cancel: cancel, done: make(chan error, 1)}
+	go func() { r.done <- a.Run(ctx) }()
+	t.Cleanup(func() { r.stop(t) })
+	return r
+}
+
+// stop ends Run and waits for it, once.
+func (r *runner) stop(t *testing.T) {
+	t.Helper()
+	if r.done == nil {
+		return
+	}
+	r.cancel()
+	select {
+	case err := <-r.done:
+		if err != nil {
+			t.Errorf("Run: %v, want nil after its context ended", err)
+		}
+	case <-time.After(deadline):
+		t.Errorf("Run has not returned %v after its context ended", deadline)
+	}
+	r.done = nil
+}
+
+// scene is a world with an announcer in it.
+type scene struct {
+	*testing.T
+	World
+	names []string // of the interfaces
+}
+
+func newScene(t *testing.T, w World) *scene {
+	s := &scene{T: t, World: w}
+	for _, i := range w.Interfaces() {
+		s.names = append(s.names, i.Name)
+	}
+	if slices.Sort(s.names); len(s.names) < 2 {
+		t.Fatalf("the world has interfaces %v, want two at least", s.names)
+	}
+	return s
+}
+
+// want of addresses announced everywhere.
+func (s *scene) want(ips ...netip.Addr) announce.Want {
+	w := announce.Want{Interfaces: s.Interfaces()}
+	for _, ip := range ips {
+		w.Announcements = append(w.Announcements, placement.Announcement{IP: ip, Interfaces: s.names})
+	}
+	return w
+}
+
+func (s *scene) set(a announce.Announcer, w announce.Want) {
+	s.Helper()
+	if err := a.Set(w); err != nil {
+		s.Errorf("Set: %v", err)
+	}
+}
+
+// running returns an announcer that runs and holds w, which names an address at least.
+func (s *scene) running(w announce.Want) *runner {
+	s.Helper()
+	r := start(s.T, s.Announcer())
+	s.set(r, w)
+	for _, wanted := range w.Announcements {
+		s.answered(wanted.IP, wanted.Interfaces...)
+	}
+	return r
+}
+
+// answered fails unless ip is answered at exactly those interfaces, in the end.
+func (s *scene) answered(ip netip.Addr, names ...string) {
+	s.Helper()
+	names = slices.Sorted(slices.Values(names))
+	var got []string
+	if !poll(func() bool { got = s.Answers(ip); return slices.Equal(got, names) }) {
+		s.Errorf("%s is answered at %v, want %v", ip, got, names)
+	}
+}
+
+// silent fails if ip is answered anywhere now.
+func (s *scene) silent(ip netip.Addr) {
+	s.Helper()
+	if got := s.Answers(ip); len(got) > 0 {
+		s.Errorf("%s is answered at %v, want nowhere", ip, got)
+	}
+}

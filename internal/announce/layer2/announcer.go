@@ -1,0 +1,215 @@
+package layer2
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lanyard-lb/lanyard/internal/announce"
+	"github.com/lanyard-lb/lanyard/internal/placement"
+)
+
+// Config of an announcer. Its zero value is useful.
+type Config struct {
+	Logger  log.Logger // nil logs nothing
+	Metrics Metrics    // nil counts nothing
+	Network Network    // nil opens the kernel's sockets
+}
+
+var errRunning = errors.New("layer 2 announcer is running already")
+
+// Announcer announces addresses by ARP and NDP, on each of their interfaces that is suitable. It
+// implements announce.Announcer.
+//
+// Sockets are opened by Set, or by Run for what was set before, in the network namespace of the thread
+// that calls them. An interface that comes back, or changes its index or MAC address, is served anew, and
+// what is announced there is announced again.
+type Announcer struct {
+	cfg Config
+
+	mu         sync.Mutex
+	running    *errgroup.Group // nil unless Run runs
+	sender     *sender         // of the last Run
+	want       announce.Want   // as last set; Announcements are our own, sorted by address
+	spare      []placement.Announcement
+	responders map[key]*responder // of all suitable interfaces, whether they have addresses or not
+	holds      hold
+}
+
+// key of a responder.
+type key struct {
+	name   string
+	family Family
+}
+
+var _ announce.Announcer = (*Announcer)(nil)
+
+// New returns an announcer that holds nothing.
+func New(cfg Config) *Announcer {
+	if cfg.Logger == nil {
+		cfg.Logger = log.NewNopLogger()
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = noMetrics{}
+	}
+	if cfg.Network == nil {
+		cfg.Network = kernel{}
+	}
+	return &Announcer{cfg: cfg, responders: make(map[key]*responder)}
+}
+
+// Run implements announce.Announcer. It can be called again after it has returned.
+func (a *Announcer) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	if err := a.start(ctx, group); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	a.stop()
+	return group.Wait()
+}
+
+func (a *Announcer) start(ctx context.Context, group *errgroup.Group) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.running != nil {
+		return errRunning
+	}
+	a.running = group
+	a.sender = newSender()
+	send := a.sender.run
+	group.Go(func() error { send(ctx); return nil })
+	if err := a.apply(nil); err != nil {
+		_ = level.Error(a.cfg.Logger).Log("msg", "not everything can be announced yet", "err", err)
+	}
+	return nil
+}
+
+func (a *Announcer) stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range a.responders {
+		r.silence()
+	}
+	for _, r := range a.responders {
+		r.close()
+	}
+	clear(a.responders)
+	a.running = nil
+}
+
+// Set implements announce.Announcer. The errors name the interfaces.
+func (a *Announcer) Set(want announce.Want) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	old := a.want.Announcements
+	a.want = announce.Want{
+		Interfaces:    slices.Clone(want.Interfaces),
+		Announcements: byAddress(want.Announcements, a.spare),
+	}
+	a.spare = old
+	if a.running == nil {
+		return nil
+	}
+	return a.apply(old)
+}
+
+// apply makes the responders hold what is wanted; old is what they hold, if their interfaces are as before.
+func (a *Announcer) apply(old []placement.Announcement) error {
+	a.dropStale()
+	fresh := a.addMissing()
+	diff(old, a.want.Announcements, func(c change) { a.change(c, fresh) })
+	if len(fresh) > 0 {
+		for _, w := range a.want.Announcements {
+			a.fill(w, fresh)
+		}
+	}
+	return a.sync()
+}
+
+// dropStale closes the responders whose interface is not suitable any more, is another now, or has failed.
+func (a *Announcer) dropStale() {
+	now := make(map[string]placement.Interface, len(a.want.Interfaces))
+	for _, i := range a.want.Interfaces {
+		if i.Suitable() {
+			now[i.Name] = i
+		}
+	}
+	for k, r := range a.responders {
+		i, ok := now[k.name]
+		if !ok || i.Index != r.ifi.Index || i.MAC != r.ifi.MAC || r.broken.Load() {
+			r.silence()
+			r.close()
+			delete(a.responders, k)
+		}
+	}
+}
+
+// addMissing makes a responder for each suitable interface and family without one, and returns them.
+func (a *Announcer) addMissing() map[key]*responder {
+	var fresh map[key]*responder
+	for _, i := range a.want.Interfaces {
+		for _, f := range families {
+			k := key{i.Name, f}
+			if a.responders[k] != nil || !i.Suitable() {
+				continue
+			}
+			if fresh == nil {
+				fresh = make(map[key]*responder)
+			}
+			fresh[k] = newResponder(i, f, a.cfg)
+			a.responders[k] = fresh[k]
+		}
+	}
+	return fresh
+}
+
+// change adds and removes one address, except at fresh responders, which are filled from scratch.
+func (a *Announcer) change(c change, fresh map[key]*responder) {
+	family := FamilyOf(c.ip)
+	for _, name := range c.old {
+		k := key{name, family}
+		if r := a.responders[k]; r != nil && fresh[k] == nil && !slices.Contains(c.new, name) {
+			r.remove(c.ip)
+		}
+	}
+	for _, name := range c.new {
+		k := key{name, family}
+		if r := a.responders[k]; r != nil && fresh[k] == nil && !slices.Contains(c.old, name) {
+			a.holds++
+			r.add(c.ip, a.holds)
+		}
+	}
+}
+
+func (a *Announcer) fill(w placement.Announcement, fresh map[key]*responder) {
+	for _, name := range w.Interfaces {
+		if r := fresh[key{name, FamilyOf(w.IP)}]; r != nil {
+			a.holds++
+			r.add(w.IP, a.holds)
+		}
+	}
+}
+
+// sync carries the changes out, in the order of interfaces and families.
+func (a *Announcer) sync() error {
+	list := make([]*responder, 0, len(a.responders))
+	for _, r := range a.responders {
+		list = append(list, r)
+	}
+	slices.SortFunc(list, func(x, y *responder) int {
+		return cmp.Or(cmp.Compare(x.ifi.Index, y.ifi.Index), cmp.Compare(x.family, y.family))
+	})
+	start := func(serve func()) { a.running.Go(func() error { serve(); return nil }) }
+	var errs []error
+	for _, r := range list {
+		errs = append(errs, r.sync(start, a.sender.add))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,173 @@
+package layer2
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/lanyard-lb/lanyard/internal/announce"
+	"github.com/lanyard-lb/lanyard/internal/netnstest"
+	"github.com/lanyard-lb/lanyard/internal/placement"
+)
+
+// sink is a Network without neighbours.
+type sink struct{}
+
+func (sink) Listen(placement.Interface, Family) (io.ReadWriteCloser, error) {
+	return sinkConn(make(chan struct{})), nil
+}
+
+func (sink) Member(placement.Interface) (Member, error) { return sinkMember{}, nil }
+
+type sinkConn chan struct{}
+
+func (c sinkConn) Read([]byte) (int, error)    { <-c; return 0, io.EOF }
+func (c sinkConn) Write(b []byte) (int, error) { return len(b), nil }
+func (c sinkConn) Close() error                { close(c); return nil }
+
+type sinkMember struct{}
+
+func (sinkMember) Join(netip.Addr) error  { return nil }
+func (sinkMember) Leave(netip.Addr) error { return nil }
+func (sinkMember) Close() error           { return nil }
+
+func benchResponder(f Family, count int) *responder {
+	r := newResponder(placement.Interface{Name: "eth0", Index: 2, MAC: us}, f, New(Config{Network: sink{}}).cfg)
+	for i := range count {
+		r.add(numbered(f, i), hold(i+1))
+	}
+	r.conn = make(sinkConn)
+	return r
+}
+
+func numbered(f Family, i int) netip.Addr {
+	if f == IPv4 {
+		return netip.AddrFrom4([4]byte{10, 77, byte(i >> 8), byte(i)})
+	}
+	b := vip6.As16()
+	b[14], b[15] = byte(i>>8), byte(i)
+	return netip.AddrFrom16(b)
+}
+
+func BenchmarkReply(b *testing.B) {
+	asker := newAsker()
+	for _, f := range families {
+		for _, count := range []int{1, 10000} {
+			r := benchResponder(f, count)
+			for name, ip := range map[string]netip.Addr{"held": numbered(f, 0), "ignored": numbered(f, 20000)} {
+				frame, out := asker.request(b, ip, placement.MAC{}), make([]byte, 0, frameSize)
+				b.Run(fmt.Sprintf("%s/%s/of=%d", f, name, count), func(b *testing.B) {
+					b.ReportAllocs()
+					for b.Loop() {
+						r.handle(frame, out)
+					}
+				})
+			}
+		}
+	}
+}
+
+func newAsker() *station {
+	return &station{mac: them, ip: map[Family]netip.Addr{IPv4: host4, IPv6: host6}}
+}
+
+func TestReplyingAllocatesNothing(t *testing.T) {
+	asker := newAsker()
+	for _, f := range families {
+		r := benchResponder(f, 2)
+		out := make([]byte, 0, frameSize)
+		for _, i := range []int{0, 9} {
+			frame := asker.request(t, numbered(f, i), placement.MAC{})
+			if n := testing.AllocsPerRun(100, func() { r.handle(frame, out) }); n > 0 {
+				t.Errorf("%s: %v allocations for address %d", f, n, i)
+			}
+		}
+	}
+}
+
+// One address of many comes and goes, as when a Service does.
+func BenchmarkSetOneOfMany(b *testing.B) {
+	for _, count := range []int{100, 10000} {
+		b.Run(fmt.Sprint(count), func(b *testing.B) {
+			a := New(Config{Network: sink{}})
+			ctx, cancel := context.WithCancel(b.Context())
+			done := make(chan error)
+			go func() { done <- a.Run(ctx) }()
+			names := []string{"eth0", "eth1"}
+			w := announce.Want{Interfaces: []placement.Interface{suitable("eth0", 2), suitable("eth1", 3)}}
+			for i := range count {
+				w.Announcements = append(w.Announcements, placement.Announcement{IP: numbered(IPv4, i), Interfaces: names})
+			}
+			less := w
+			less.Announcements = slices.Delete(slices.Clone(w.Announcements), count/2, count/2+1)
+			check(b, a.Set(w))
+			b.ReportAllocs()
+			for b.Loop() {
+				check(b, a.Set(less))
+				check(b, a.Set(w))
+			}
+			cancel()
+			check(b, <-done)
+		})
+	}
+}
+
+// The time from a request to its reply as seen by a neighbour, beside that of the kernel for an address
+// that the node really has.
+func BenchmarkLatency(b *testing.B) {
+	node, peer := netnstest.New(b), netnstest.New(b)
+	netnstest.Veth(b, node, "eth0", peer, "far")
+	kernelIP := netip.MustParseAddr("10.77.255.1")
+	node.AddAddr(b, "eth0", kernelIP.String()+"/16")
+	ifi := describe(b, node, "eth0")
+	a := inside{b, node, New(Config{})}
+	want := announce.Want{Interfaces: []placement.Interface{ifi}}
+	for i := range 10000 {
+		want.Announcements = append(want.Announcements, placement.Announcement{IP: numbered(IPv4, i), Interfaces: []string{"eth0"}})
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error)
+	defer func() { cancel(); check(b, <-done) }()
+	go func() { done <- a.Run(ctx) }()
+
+	far := describe(b, peer, "far")
+	conn := tap(b, peer, "far", typeARP)
+	asker := &station{mac: far.MAC, ip: map[Family]netip.Addr{IPv4: netip.MustParseAddr("10.77.255.2")}}
+	buf := make([]byte, frameSize)
+	round := func(ip netip.Addr) time.Duration {
+		frame := asker.request(b, ip, placement.MAC{})
+		start := time.Now()
+		_, err := conn.Write(frame)
+		check(b, err)
+		for {
+			n, err := conn.Read(buf)
+			check(b, err)
+			if got, _ := arpTarget(buf[:n]); got == asker.ip[IPv4] {
+				return time.Since(start)
+			}
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		count int
+		ip    netip.Addr
+	}{{"kernel", 0, kernelIP}, {"of=1", 1, numbered(IPv4, 0)}, {"of=10000", 10000, numbered(IPv4, 0)}} {
+		w := want
+		w.Announcements = want.Announcements[:c.count]
+		check(b, a.Set(w))
+		time.Sleep(8 * time.Second) // until the announcements are over
+		b.Run(c.name, func(b *testing.B) {
+			var times []time.Duration
+			for b.Loop() {
+				times = append(times, round(c.ip))
+			}
+			slices.Sort(times)
+			b.ReportMetric(float64(times[len(times)/2].Nanoseconds()), "p50-ns")
+			b.ReportMetric(float64(times[len(times)*99/100].Nanoseconds()), "p99-ns")
+		})
+	}
+}

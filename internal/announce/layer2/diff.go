@@ -1,0 +1,53 @@
+package layer2
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/lanyard-lb/lanyard/internal/placement"
+)
+
+// change is one address whose interfaces differ between two lists of announcements.
+type change struct {
+	ip       netip.Addr
+	old, new []string // interfaces
+}
+
+// byAddress copies announcements into the memory of buf, in the order of their addresses. Of an address
+// given twice, the first counts.
+func byAddress(list, buf []placement.Announcement) []placement.Announcement {
+	sorted := append(buf[:0], list...)
+	order := func(a, b placement.Announcement) int { return a.IP.Compare(b.IP) }
+	if !slices.IsSortedFunc(sorted, order) {
+		slices.SortStableFunc(sorted, order)
+	}
+	return slices.CompactFunc(sorted, func(a, b placement.Announcement) bool { return a.IP == b.IP })
+}
+
+// diff calls yield for each address whose interfaces differ between two lists sorted by address. It
+// allocates nothing: most sets differ from the one before by one address of thousands.
+func diff(old, new []placement.Announcement, yield func(change)) {
+	for len(old) > 0 || len(new) > 0 {
+		switch {
+		case len(old) > 0 && len(new) > 0 && old[0].IP == new[0].IP:
+			if !sameNames(old[0].Interfaces, new[0].Interfaces) {
+				yield(change{ip: new[0].IP, old: old[0].Interfaces, new: new[0].Interfaces})
+			}
+			old, new = old[1:], new[1:]
+		case len(new) == 0 || len(old) > 0 && old[0].IP.Less(new[0].IP):
+			yield(change{ip: old[0].IP, old: old[0].Interfaces})
+			old = old[1:]
+		default:
+			yield(change{ip: new[0].IP, new: new[0].Interfaces})
+			new = new[1:]
+		}
+	}
+}
+
+// sameNames is quick for slices that are shared, as they usually are.
+func sameNames(a, b []string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	return len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b)
+}

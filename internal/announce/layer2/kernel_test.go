@@ -1,0 +1,360 @@
+package layer2
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-lb/lanyard/internal/announce"
+	"github.com/lanyard-lb/lanyard/internal/netnstest"
+	"github.com/lanyard-lb/lanyard/internal/placement"
+)
+
+// These tests ask the kernel of a neighbouring client what it makes of us.
+
+const (
+	clientV4, clientV6 = "10.77.0.2/24", "fd77::2/64"
+	reachable          = 5 * time.Second
+)
+
+func poll(cond func() bool) bool {
+	for end := time.Now().Add(reachable); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		if cond() {
+			return true
+		}
+	}
+	return cond()
+}
+
+// lan is a client and nodes on one switch. Each has an interface eth0.
+type lan struct {
+	t      *testing.T
+	client *netnstest.NS
+	nodes  []*netnstest.NS
+}
+
+func newLAN(t *testing.T, nodes int) *lan {
+	l := &lan{t: t, client: netnstest.New(t)}
+	wire := netnstest.New(t)
+	plug := func(ns *netnstest.NS, port string) string {
+		netnstest.Veth(t, ns, "eth0", wire, port)
+		return port
+	}
+	ports := []string{plug(l.client, "client")}
+	for i := range nodes {
+		l.nodes = append(l.nodes, netnstest.New(t))
+		ports = append(ports, plug(l.nodes[i], fmt.Sprint("node", i)))
+	}
+	wire.Bridge(t, "switch", ports...)
+	l.client.AddAddr(t, "eth0", clientV4)
+	l.client.AddAddr(t, "eth0", clientV6)
+	return l
+}
+
+// announcer runs on a node until the test ends, holding ips on eth0.
+func (l *lan) announcer(node int, ips ...netip.Addr) inside {
+	l.t.Helper()
+	runs := New(Config{})
+	a := inside{l.t, l.nodes[node], runs}
+	check(l.t, a.Set(l.want(node, ips...)))
+	ctx, cancel := context.WithCancel(l.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	l.t.Cleanup(func() { cancel(); check(l.t, <-done) })
+	if !poll(func() bool { runs.mu.Lock(); defer runs.mu.Unlock(); return runs.running != nil }) {
+		l.t.Fatal("announcer does not run")
+	}
+	return a
+}
+
+func (l *lan) want(node int, ips ...netip.Addr) announce.Want {
+	w := announce.Want{Interfaces: []placement.Interface{describe(l.t, l.nodes[node], "eth0")}}
+	for _, ip := range ips {
+		w.Announcements = append(w.Announcements, placement.Announcement{IP: ip, Interfaces: []string{"eth0"}})
+	}
+	return w
+}
+
+func (l *lan) mac(node int) string { return describe(l.t, l.nodes[node], "eth0").MAC.String() }
+
+// contact makes the client's kernel want to send to ip, whose place it must find out first.
+func (l *lan) contact(ip netip.Addr) {
+	l.client.Do(l.t, func() {
+		link, err := netlink.LinkByName("eth0")
+		check(l.t, err)
+		_ = netlink.NeighDel(&netlink.Neigh{LinkIndex: link.Attrs().Index, IP: ip.AsSlice()})
+		conn, err := net.Dial("udp", netip.AddrPortFrom(ip, 9).String())
+		check(l.t, err)
+		_, _ = conn.Write([]byte("hello"))
+		_ = conn.Close()
+	})
+}
+
+// resolved fails unless the client's kernel finds ip at the node.
+func (l *lan) resolved(ip netip.Addr, node int, states int) {
+	l.t.Helper()
+	var state int
+	var mac net.HardwareAddr
+	if !poll(func() bool {
+		if state, mac = l.client.Neigh(l.t, "eth0", ip.String()); state&states == 0 {
+			l.contact(ip)
+		}
+		return state&states != 0 && mac.String() == l.mac(node)
+	}) {
+		l.t.Errorf("client has %s at %s in state %#x, want %s in %#x", ip, mac, state, l.mac(node), states)
+	}
+}
+
+func TestTheKernelOfANeighbourResolvesUs(t *testing.T) {
+	for _, ip := range []netip.Addr{vip4, vip6} {
+		t.Run(FamilyOf(ip).String(), func(t *testing.T) {
+			l := newLAN(t, 1)
+			l.announcer(0, ip)
+			l.resolved(ip, 0, netlink.NUD_REACHABLE)
+
+			// A client that doubts its entry asks us alone, by unicast, and is content with the answer.
+			l.setNeigh(ip, netlink.NUD_PROBE, l.mac(0))
+			if !poll(func() bool { s, _ := l.client.Neigh(t, "eth0", ip.String()); return s == netlink.NUD_REACHABLE }) {
+				state, mac := l.client.Neigh(t, "eth0", ip.String())
+				t.Errorf("after probing, client has %s at %s in state %#x", ip, mac, state)
+			}
+		})
+	}
+}
+
+// setNeigh overwrites an entry of the client's neighbour table.
+func (l *lan) setNeigh(ip netip.Addr, state int, mac string) {
+	l.t.Helper()
+	l.client.Do(l.t, func() {
+		hw, err := net.ParseMAC(mac)
+		check(l.t, err)
+		link, err := netlink.LinkByName("eth0")
+		check(l.t, err)
+		check(l.t, netlink.NeighSet(&netlink.Neigh{
+			LinkIndex: link.Attrs().Index, IP: ip.AsSlice(), State: state, HardwareAddr: hw,
+		}))
+	})
+}
+
+func TestATakeoverMovesTheClient(t *testing.T) {
+	for _, ip := range []netip.Addr{vip4, vip6} {
+		t.Run(FamilyOf(ip).String(), func(t *testing.T) {
+			l := newLAN(t, 2)
+			from, to := l.announcer(0, ip), l.announcer(1)
+			l.resolved(ip, 0, netlink.NUD_REACHABLE)
+			check(t, to.Set(l.want(1, ip)))
+			check(t, from.Set(l.want(0)))
+			// Without contact: it is our unsolicited announcement that moves the entry.
+			if !poll(func() bool { _, mac := l.client.Neigh(t, "eth0", ip.String()); return mac.String() == l.mac(1) }) {
+				_, mac := l.client.Neigh(t, "eth0", ip.String())
+				t.Errorf("client has %s at %s, want %s", ip, mac, l.mac(1))
+			}
+		})
+	}
+}
+
+func TestAHostThatTakesOurIPv6AddressIsTold(t *testing.T) {
+	l := newLAN(t, 1)
+	l.announcer(0, vip6)
+	l.resolved(vip6, 0, netlink.NUD_REACHABLE)
+	l.client.Sysctl(t, "net/ipv6/conf/eth0/accept_dad", "1")
+	l.client.AddAddr(t, "eth0", vip6.String()+"/64")
+	failed := func() (is bool) {
+		l.client.Do(t, func() {
+			link, err := netlink.LinkByName("eth0")
+			check(t, err)
+			addrs, err := netlink.AddrList(link, netlink.FAMILY_V6)
+			check(t, err)
+			for _, a := range addrs {
+				is = is || a.IP.Equal(vip6.AsSlice()) && a.Flags&unix.IFA_F_DADFAILED != 0
+			}
+		})
+		return is
+	}
+	if !poll(failed) {
+		t.Error("duplicate address detection did not fail")
+	}
+}
+
+func TestSolicitedNodeGroupsAreReallyJoined(t *testing.T) {
+	const group = "ff0200000000000000000001ff0ab00c"
+	l := newLAN(t, 1)
+	node := l.nodes[0]
+	a := l.announcer(0, vip6)
+	joined := func() bool { return strings.Contains(node.Proc(t, "igmp6"), group) }
+	if !poll(joined) {
+		t.Fatalf("group not joined:\n%s", node.Proc(t, "igmp6"))
+	}
+	if !strings.Contains(node.Proc(t, "dev_mcast"), "3333ff0ab00c") {
+		t.Error("the NIC does not let the group in")
+	}
+	check(t, a.Set(l.want(0, vip4)))
+	if joined() {
+		t.Error("group still joined after the address was withdrawn")
+	}
+	if udp := node.Proc(t, "udp6"); strings.Count(udp, "\n") > 1 {
+		t.Errorf("a UDP port is open:\n%s", udp)
+	}
+}
+
+func TestNoCapabilityButNetRawIsNeeded(t *testing.T) {
+	l := newLAN(t, 1)
+	a := New(Config{})
+	check(t, a.Set(l.want(0, vip4, vip6)))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go l.nodes[0].Do(t, func() {
+		// Of this thread only, which opens the sockets and ends with Run.
+		const raw = 1 << unix.CAP_NET_RAW
+		sets := [2]unix.CapUserData{{Effective: raw, Permitted: raw}}
+		if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &sets[0]); err != nil {
+			t.Errorf("drop capabilities: %v", err)
+		}
+		done <- a.Run(ctx)
+	})
+	l.resolved(vip4, 0, netlink.NUD_REACHABLE)
+	l.resolved(vip6, 0, netlink.NUD_REACHABLE)
+	if !strings.Contains(l.nodes[0].Proc(t, "igmp6"), "01ff0ab00c") {
+		t.Error("solicited-node group not joined")
+	}
+	cancel()
+	check(t, <-done)
+}
+
+func TestAnsweringAgainAfterTheLinkWasDown(t *testing.T) {
+	l := newLAN(t, 1)
+	node := l.nodes[0]
+	a := l.announcer(0, vip4, vip6)
+	l.resolved(vip4, 0, netlink.NUD_REACHABLE)
+	l.resolved(vip6, 0, netlink.NUD_REACHABLE)
+	for _, told := range []bool{true, false} {
+		node.Down(t, "eth0")
+		if told {
+			w := l.want(0, vip4, vip6)
+			w.Interfaces[0].Up = false
+			check(t, a.Set(w))
+		}
+		l.client.Down(t, "eth0") // forgets its neighbours
+		node.Up(t, "eth0")
+		l.client.Up(t, "eth0")
+		l.client.AddAddr(t, "eth0", clientV6) // went with the link
+		if told {
+			check(t, a.Set(l.want(0, vip4, vip6)))
+		}
+		l.resolved(vip4, 0, netlink.NUD_REACHABLE)
+		l.resolved(vip6, 0, netlink.NUD_REACHABLE)
+		if !strings.Contains(node.Proc(t, "igmp6"), "01ff0ab00c") {
+			t.Error("solicited-node group not joined")
+		}
+	}
+}
+
+func TestANewMACIsAnnounced(t *testing.T) {
+	l := newLAN(t, 1)
+	a := l.announcer(0, vip4, vip6)
+	l.resolved(vip4, 0, netlink.NUD_REACHABLE)
+	l.resolved(vip6, 0, netlink.NUD_REACHABLE)
+	l.nodes[0].SetMAC(t, "eth0", "02:5e:00:00:00:99")
+	check(t, a.Set(l.want(0, vip4, vip6)))
+	for _, ip := range []netip.Addr{vip4, vip6} {
+		if !poll(func() bool {
+			_, mac := l.client.Neigh(t, "eth0", ip.String())
+			return mac.String() == "02:5e:00:00:00:99"
+		}) {
+			t.Errorf("client did not learn the new MAC address of %s", ip)
+		}
+	}
+}
+
+func TestThousandsOfIPv6AddressesOnOneNIC(t *testing.T) {
+	const count = 3000
+	l := newLAN(t, 1)
+	ips := make([]netip.Addr, count)
+	for i := range ips {
+		ips[i] = netip.MustParseAddr(fmt.Sprintf("fd77::b:%x", i))
+	}
+	a := l.announcer(0)
+	started := time.Now()
+	check(t, a.Set(l.want(0, ips...)))
+	t.Logf("set %d addresses in %v", count, time.Since(started))
+
+	client := listenAt(t, l.client, "eth0")
+	if !poll(func() bool { return strings.Count(l.nodes[0].Proc(t, "igmp6"), "01ff0b") == count }) {
+		t.Errorf("%d groups joined, want %d", strings.Count(l.nodes[0].Proc(t, "igmp6"), "01ff0b"), count)
+	}
+	missing := func() (list []netip.Addr) {
+		client.mu.Lock()
+		defer client.mu.Unlock()
+		for _, ip := range ips {
+			if !client.solicited[ip] {
+				list = append(list, ip)
+			}
+		}
+		return list
+	}
+	if !poll(func() bool {
+		list := missing()
+		for _, ip := range list[:min(len(list), 100)] {
+			client.send(t, client.request(t, ip, placement.MAC{}))
+		}
+		return len(list) == 0
+	}) {
+		t.Errorf("%d addresses are not answered, first %s", len(missing()), missing()[0])
+	}
+}
+
+// The socket must be woken for requests on its own interface only.
+func TestTheFilterLetsOnlyRequestsToUsIn(t *testing.T) {
+	w := newVethWorld(t)
+	ifi, far := w.interfaces[0], w.stations["eth0"]
+	w.node.Add(t, &netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Name: "mac0", ParentIndex: ifi.Index}, Mode: netlink.MACVLAN_MODE_BRIDGE})
+	w.node.Up(t, "mac0")
+	onTop := describe(t, w.node, "mac0").MAC
+	w.node.Do(t, func() {
+		link, err := netlink.LinkByName("eth0")
+		check(t, err)
+		check(t, netlink.SetPromiscOn(link))
+	})
+	for _, f := range families {
+		var ip = map[Family]netip.Addr{IPv4: vip4, IPv6: vip6}[f]
+		last := far.request(t, ip, ifi.MAC)
+		for _, c := range []struct {
+			name  string
+			frame []byte
+			in    bool
+		}{
+			{"to all", far.request(t, ip, placement.MAC{}), true},
+			{"to us", patched(last, 6, 2, 1, 1, 1, 1, 1), true},
+			{"to another, seen in promiscuous mode", far.request(t, ip, third), false},
+			{"to an interface on top of ours", far.request(t, ip, onTop), false},
+			{"ARP reply", arpGratuitousReply(nil, far.mac, vip4), false},
+			{"neighbour advertisement", ndpUnsolicited(nil, far.mac, vip6), false},
+		} {
+			var conn interface {
+				Read([]byte) (int, error)
+				Close() error
+			}
+			w.node.Do(t, func() {
+				var err error
+				conn, err = kernel{}.Listen(ifi, f)
+				check(t, err)
+			})
+			far.send(t, c.frame)
+			far.send(t, last) // is let in, and ends the wait
+			buf := make([]byte, frameSize)
+			n, err := conn.Read(buf)
+			check(t, err)
+			if in := string(buf[:n]) == string(c.frame); in != c.in {
+				t.Errorf("%s: %s: let in: %v, want %v", f, c.name, in, c.in)
+			}
+			check(t, conn.Close())
+		}
+	}
+}
