@@ -1,0 +1,89 @@
+package membership
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// BenchmarkDetect measures, in real time and in one process, how long it takes until all other members
+// have noticed that one dropped off the network. Run it with -benchtime 12x: each round takes seconds.
+func BenchmarkDetect(b *testing.B) {
+	for _, n := range []int{3, 10, 50} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			w := benchWorld(b, n)
+			var took []time.Duration
+			for i := 0; b.Loop(); i++ {
+				victim := i % n
+				rest := slices.Delete(slices.Clone(w.nodes), victim, victim+1)
+				pass(time.Duration(1000+i*37%100) * time.Millisecond) // out of step with the probes
+				before := losses(rest)
+				w.lan.move(1, w.nodes[victim].peer.Addr.Addr())
+				took = append(took, w.await(time.Minute, rest...))
+				if alarms := losses(rest) - before - len(rest); alarms > 0 {
+					b.Logf("round %d: %d false alarms", i, alarms)
+				}
+				w.lan.heal()
+				w.await(time.Minute, w.nodes...)
+			}
+			report(b, took)
+		})
+	}
+}
+
+// BenchmarkHeal measures how long it takes until all see all again after a partition of five seconds
+// into three fifths and two.
+func BenchmarkHeal(b *testing.B) {
+	for _, n := range []int{5, 50} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			w := benchWorld(b, n)
+			left, right := w.nodes[:n*3/5], w.nodes[n*3/5:]
+			var took []time.Duration
+			for b.Loop() {
+				for _, m := range right {
+					w.lan.move(1, m.peer.Addr.Addr())
+				}
+				w.await(time.Minute, left...)
+				w.await(time.Minute, right...)
+				pass(5 * time.Second)
+				before := losses(w.nodes)
+				w.lan.heal()
+				took = append(took, w.await(time.Minute, w.nodes...))
+				pass(time.Second)
+				w.await(time.Minute, w.nodes...)
+				if alarms := losses(w.nodes) - before; alarms > 0 {
+					b.Logf("%d false alarms in healing", alarms)
+				}
+			}
+			report(b, took)
+		})
+	}
+}
+
+func benchWorld(b *testing.B, n int) *world {
+	w := newWorld(b)
+	w.key = []byte("a key, because clusters have one")
+	w.start(n)
+	b.Cleanup(w.close)
+	return w
+}
+
+// losses counts the members that the nodes together have seen go.
+func losses(nodes []*node) int {
+	sum := 0
+	for _, n := range nodes {
+		sum += n.log.count("member is gone")
+	}
+	return sum
+}
+
+func pass(d time.Duration) { <-time.After(d) }
+
+func report(b *testing.B, took []time.Duration) {
+	slices.Sort(took)
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	b.ReportMetric(ms(took[len(took)/2]), "median-ms")
+	b.ReportMetric(ms(took[len(took)-1]), "max-ms")
+	b.ReportMetric(0, "ns/op")
+}

@@ -1,0 +1,132 @@
+package membership
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// testLAN is a network in memory, without delay. It obeys what a LAN does: packets to nobody or across a
+// cut vanish, connections to nobody are refused, and across a cut they time out.
+type testLAN struct {
+	mu    sync.Mutex
+	hosts map[string]*lanPort  // by address and port
+	side  map[netip.Addr]int   // hosts on different sides don't hear each other
+	mute  func(to string) bool // packets to these get lost, connections don't
+}
+
+func newTestLAN() *testLAN {
+	return &testLAN{hosts: make(map[string]*lanPort), side: make(map[netip.Addr]int)}
+}
+
+// plug adds a host; the address must be free.
+func (l *testLAN) plug(at netip.AddrPort) *lanPort {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hosts[at.String()] != nil {
+		panic("address already in use: " + at.String())
+	}
+	p := &lanPort{lan: l, at: at, packets: make(chan *memberlist.Packet, 4096), streams: make(chan net.Conn, 128)}
+	l.hosts[at.String()] = p
+	return p
+}
+
+// move puts hosts on a side of the cut; all begin on side 0.
+func (l *testLAN) move(side int, addrs ...netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range addrs {
+		l.side[a] = side
+	}
+}
+
+// heal puts all hosts on one side.
+func (l *testLAN) heal() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.side)
+}
+
+// find returns who listens at an address; cut tells that we don't reach it.
+func (l *testLAN) find(from *lanPort, to string) (p *lanPort, cut bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	addr := netip.MustParseAddrPort(to)
+	return l.hosts[to], l.side[from.at.Addr()] != l.side[addr.Addr()]
+}
+
+type lanPort struct {
+	lan     *testLAN
+	at      netip.AddrPort
+	packets chan *memberlist.Packet
+	streams chan net.Conn
+}
+
+var _ memberlist.NodeAwareTransport = (*lanPort)(nil)
+
+func (p *lanPort) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
+	return p.at.Addr().AsSlice(), int(p.at.Port()), nil
+}
+
+func (p *lanPort) PacketCh() <-chan *memberlist.Packet { return p.packets }
+func (p *lanPort) StreamCh() <-chan net.Conn           { return p.streams }
+
+func (p *lanPort) WriteTo(b []byte, addr string) (time.Time, error) {
+	now := time.Now()
+	dest, cut := p.lan.find(p, addr)
+	if dest == nil || cut || (p.lan.mute != nil && p.lan.mute(addr)) {
+		return now, nil
+	}
+	from := net.UDPAddrFromAddrPort(p.at)
+	select {
+	case dest.packets <- &memberlist.Packet{Buf: append([]byte(nil), b...), From: from, Timestamp: now}:
+	default: // its queue is full
+	}
+	return now, nil
+}
+
+func (p *lanPort) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
+	return p.WriteTo(b, a.Addr)
+}
+
+func (p *lanPort) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+	dest, cut := p.lan.find(p, addr)
+	if cut {
+		<-time.After(timeout)
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("i/o timeout")}
+	}
+	if dest != nil {
+		ours, theirs := net.Pipe()
+		select {
+		case dest.streams <- theirs:
+			return ours, nil
+		default:
+		}
+	}
+	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("connect: %w", syscall.ECONNREFUSED)}
+}
+
+func (p *lanPort) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	return p.DialTimeout(a.Addr, timeout)
+}
+
+// Shutdown frees the address. Connections that nobody took are closed, as the kernel does.
+func (p *lanPort) Shutdown() error {
+	p.lan.mu.Lock()
+	delete(p.lan.hosts, p.at.String())
+	p.lan.mu.Unlock()
+	for {
+		select {
+		case c := <-p.streams:
+			_ = c.Close()
+		default:
+			return nil
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package membership
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"github.com/hashicorp/memberlist"
+)
+
+// roster is who is alive, from memberlist's events; a suspected member still is. It copies what it is
+// told, because memberlist goes on changing its nodes. It is safe for concurrent use.
+type roster struct {
+	logger  log.Logger
+	changed chan struct{} // holds one signal after a change
+	gained  chan struct{} // holds one signal after a member appeared
+	lost    chan struct{} // holds one signal after a member went
+
+	mu   sync.Mutex
+	live map[string]netip.AddrPort // nil while not running
+}
+
+var _ memberlist.EventDelegate = (*roster)(nil)
+
+func newRoster(logger log.Logger) *roster {
+	return &roster{
+		logger: logger, changed: make(chan struct{}, 1),
+		gained: make(chan struct{}, 1), lost: make(chan struct{}, 1),
+	}
+}
+
+// open begins to take events, close ends it and forgets everybody.
+func (r *roster) open()  { r.set(make(map[string]netip.AddrPort)) }
+func (r *roster) close() { r.set(nil) }
+
+func (r *roster) set(live map[string]netip.AddrPort) {
+	r.mu.Lock()
+	r.live = live
+	r.mu.Unlock()
+	signal(r.changed)
+}
+
+// NotifyJoin implements memberlist.EventDelegate. Memberlist holds its lock meanwhile: don't call it.
+func (r *roster) NotifyJoin(n *memberlist.Node) {
+	addr, _ := netip.AddrFromSlice(n.Addr)
+	at := netip.AddrPortFrom(addr.Unmap(), n.Port)
+	r.mu.Lock()
+	known := r.live != nil
+	if known {
+		r.live[n.Name] = at
+	}
+	r.mu.Unlock()
+	if known {
+		_ = level.Info(r.logger).Log("msg", "member is alive", "member", n.Name, "addr", at)
+		signal(r.changed)
+		signal(r.gained)
+	}
+}
+
+// NotifyLeave implements memberlist.EventDelegate, for members that died or left.
+func (r *roster) NotifyLeave(n *memberlist.Node) {
+	r.mu.Lock()
+	_, known := r.live[n.Name]
+	delete(r.live, n.Name)
+	r.mu.Unlock()
+	if known {
+		_ = level.Info(r.logger).Log("msg", "member is gone", "member", n.Name)
+		signal(r.changed)
+		signal(r.lost)
+	}
+}
+
+// NotifyUpdate implements memberlist.EventDelegate. Only metadata changes that way, and we have none.
+func (r *roster) NotifyUpdate(*memberlist.Node) {}
+
+// names returns the live members' names, sorted.
+func (r *roster) names() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.live))
+}
+
+// has tells whether the peer is alive: by name, or by address for a peer without one.
+func (r *roster) has(p Peer) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p.Name != "" {
+		_, ok := r.live[p.Name]
+		return ok
+	}
+	for _, addr := range r.live {
+		if addr == p.Addr {
+			return true
+		}
+	}
+	return false
+}
+
+// signal leaves one signal in a channel of capacity one.
+func signal(ch chan<- struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
