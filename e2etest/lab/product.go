@@ -1,0 +1,99 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// What the product is called in the cluster.
+const (
+	Namespace      = "lanyard-system"
+	SpeakerService = "lanyard-speaker"
+	GossipPort     = 7946
+
+	controllerAccount = "lanyard-controller"
+)
+
+// InstallProduct applies config/ (CRDs, namespace, RBAC, the speakers' headless Service) and records a speaker pod on each
+// node, so that the Service's EndpointSlices hold the nodes' addresses. It starts nothing. The controller and the
+// speakers that are started later act under their own service accounts.
+func (l *Lab) InstallProduct(ctx context.Context) error {
+	root, err := repoRoot()
+	if err != nil {
+		return err
+	}
+	if _, err := l.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config")); err != nil {
+		return fmt.Errorf("install the product: %w", err)
+	}
+	if _, err := l.Kubectl(ctx, "wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"); err != nil {
+		return fmt.Errorf("install the CRDs: %w", err)
+	}
+	for _, account := range []string{controllerAccount, SpeakerService} {
+		if _, err := l.ServiceAccountKubeconfig(ctx, Namespace, account); err != nil {
+			return err
+		}
+	}
+	service, err := l.Client().CoreV1().Services(Namespace).Get(ctx, SpeakerService, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("read the speakers' Service: %w", err)
+	}
+	for _, node := range l.Nodes() {
+		if err := l.AddHostPod(ctx, Namespace, node, SpeakerService+"-"+node, service.Spec.Selector); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StartController starts bin/controller on a host, after InstallProduct, as an ordinary user without capabilities. Later flags win, so
+// extraArgs may replace any that the lab gives. Name tells it from other controllers on that host.
+func (l *Lab) StartController(ctx context.Context, host, name string, extraArgs ...string) (*Process, error) {
+	args := append([]string{"--kubeconfig=" + l.accountPath(controllerAccount), "--namespace=" + Namespace, "--log-level=debug"}, extraArgs...)
+	return l.startProduct(ctx, host, ProcessOptions{Name: name, Path: filepath.Join(l.opts.ProductDir, "controller"), Args: args, Privilege: AsNobody,
+		Env: []string{"POD_NAMESPACE=" + Namespace, "POD_NAME=" + name}})
+}
+
+// StartSpeaker starts bin/speaker on a node as an ordinary user with CAP_NET_RAW alone, gossiping on the node's IPv4
+// address. Its state directory stays over restarts: see SpeakerStateDir. Later flags win.
+func (l *Lab) StartSpeaker(ctx context.Context, node string, extraArgs ...string) (*Process, error) {
+	dir := l.SpeakerStateDir(node)
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chown(dir, nobody, nobody)); err != nil {
+		return nil, fmt.Errorf("make the state directory of the speaker of %s: %w", node, err)
+	}
+	args := append([]string{"--kubeconfig=" + l.accountPath(SpeakerService), "--namespace=" + Namespace, "--log-level=debug",
+		"--node-name=" + node, fmt.Sprintf("--gossip-bind-address=%s:%d", l.Host(node).Addr4(), GossipPort),
+		"--state-dir=" + dir}, extraArgs...)
+	return l.startProduct(ctx, node, ProcessOptions{Name: "speaker", Path: filepath.Join(l.opts.ProductDir, "speaker"), Args: args,
+		Privilege: AsNobodyNetRaw, Env: []string{"NODE_NAME=" + node, "POD_NAME=" + SpeakerService + "-" + node}})
+}
+
+// accountPath is the kubeconfig of one of the product's service accounts, which InstallProduct wrote.
+func (l *Lab) accountPath(account string) string { return l.kubeconfigPath(Namespace + "-" + account) }
+
+// SpeakerStateDir is where the speaker of a node keeps what must outlive it.
+func (l *Lab) SpeakerStateDir(node string) string {
+	return filepath.Join(stateDir(l.Prefix), "speaker", node)
+}
+
+// startProduct starts a program of ours, or starts it again if it ended: a test need not know whether it ran before.
+func (l *Lab) startProduct(ctx context.Context, host string, opts ProcessOptions) (*Process, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(opts.Path); err != nil {
+		return nil, fmt.Errorf("start %s: it is not built: %w", opts.Name, err)
+	}
+	if p := l.Process(host, opts.Name); p != nil {
+		if err := p.Kill(); err != nil {
+			return nil, err
+		}
+		p.ProcessOptions = opts
+		return p, p.start()
+	}
+	return l.Start(host, opts)
+}

@@ -1,0 +1,62 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Where the product serves on a host, unless a test says otherwise.
+const (
+	MetricsPort = 7472
+	HealthPort  = 7473
+)
+
+// Metric reads one series of the product's metrics on a host, as in `lanyard_speaker_members{state="alive"}`.
+func (l *Lab) Metric(ctx context.Context, host, series string) (float64, error) {
+	text, err := l.fetchLocal(ctx, host, MetricsPort, "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(text) {
+		if value, is := strings.CutPrefix(line, series+" "); is {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("the metrics on %s have no %s", host, series)
+}
+
+// Ready returns nil when the product's readiness probe on a host succeeds, and otherwise what it says.
+func (l *Lab) Ready(ctx context.Context, host string) error {
+	_, err := l.fetchLocal(ctx, host, HealthPort, "/readyz?verbose")
+	return err
+}
+
+// fetchLocal gets a path from a server on a host's loopback.
+func (l *Lab) fetchLocal(ctx context.Context, host string, port int, path string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	url := fmt.Sprintf("http://127.0.0.1:%d%s", port, path)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	transport := &http.Transport{DialContext: l.Host(host).DialContext, DisableKeepAlives: true}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return "", fmt.Errorf("get %s on %s: %w", url, host, err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return "", fmt.Errorf("get %s on %s: %w", url, host, err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("get %s on %s: %s: %s", url, host, response.Status, body)
+	}
+	return string(body), nil
+}

@@ -1,0 +1,108 @@
+package lab
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Answer is one reply to WhoHas.
+type Answer struct {
+	MAC  net.HardwareAddr
+	Host string        // the host that has this MAC address, or ""
+	In   time.Duration // from the request to the reply
+}
+
+// WhoHas asks the LAN for an address, by one broadcast ARP request or one Neighbor Solicitation to the solicited-node
+// group from a host's first NIC, and returns every reply that comes within wait, in order. The host's kernel has no part
+// in it: its neighbour table stays as it is.
+func (l *Lab) WhoHas(host string, ip netip.Addr, wait time.Duration) ([]Answer, error) {
+	h := l.Host(host)
+	nic := h.NICs()[0]
+	mac, err := nic.MAC()
+	if err != nil {
+		return nil, err
+	}
+	socket, err := openRaw(h.Namespace, nic.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer socket.close()
+	source := Addr4(nic.Segment, h.number)
+	if ip.Is6() {
+		source = Addr6(nic.Segment, h.number)
+	}
+	request := arpRequest(mac, source, ip)
+	if ip.Is6() {
+		request = solicitation(mac, source, ip)
+	}
+	begun := time.Now()
+	if err := errors.Join(socket.write(request), socket.setReadDeadline(begun.Add(wait))); err != nil {
+		return nil, fmt.Errorf("ask for %s from %s: %w", ip, host, err)
+	}
+	var answers []Answer
+	for {
+		f, err := socket.read()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return answers, nil
+		}
+		if err != nil {
+			return answers, fmt.Errorf("ask for %s from %s: %w", ip, host, err)
+		}
+		reply := f.Kind == ARPReply || (f.Kind == NeighborAdvertisement && f.Solicited)
+		if !f.Outgoing && reply && f.Claims(ip) && slices.Equal(f.Dst, mac) {
+			answers = append(answers, Answer{MAC: f.Claimant(), Host: l.HostByMAC(f.Claimant()), In: f.Time.Sub(begun)})
+		}
+	}
+}
+
+// arpRequest is a broadcast request for ip (RFC 826).
+func arpRequest(mac net.HardwareAddr, source, ip netip.Addr) []byte {
+	b := ethernet(net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, mac, unix.ETH_P_ARP)
+	b = append(b, 0, 1, 8, 0, 6, 4, 0, 1)
+	b = append(append(b, mac...), source.AsSlice()...)
+	return append(append(b, make([]byte, 6)...), ip.AsSlice()...)
+}
+
+// solicitation is an NS for ip to its solicited-node group, with our link-layer address (RFC 4861 section 4.3).
+func solicitation(mac net.HardwareAddr, source, ip netip.Addr) []byte {
+	target := ip.As16()
+	group := netip.MustParseAddr("ff02::1:ff00:0").As16()
+	copy(group[13:], target[13:])
+	message := append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, target[:]...)
+	message = append(append(message, 1, 1), mac...)
+	binary.BigEndian.PutUint16(message[2:], icmpChecksum(source.As16(), group, message))
+
+	b := ethernet(append(net.HardwareAddr{0x33, 0x33}, group[12:]...), mac, unix.ETH_P_IPV6)
+	b = append(b, 0x60, 0, 0, 0, 0, byte(len(message)), unix.IPPROTO_ICMPV6, 255)
+	b = append(append(b, source.AsSlice()...), group[:]...)
+	return append(b, message...)
+}
+
+func ethernet(dst, src net.HardwareAddr, protocol uint16) []byte {
+	return binary.BigEndian.AppendUint16(append(slices.Clone(dst), src...), protocol)
+}
+
+// icmpChecksum is that of an ICMPv6 message with its pseudo-header (RFC 8200 section 8.1).
+func icmpChecksum(src, dst [16]byte, message []byte) uint16 {
+	all := append(append(slices.Clone(src[:]), dst[:]...), 0, 0, byte(len(message)>>8), byte(len(message)), 0, 0, 0, unix.IPPROTO_ICMPV6)
+	all = append(all, message...)
+	var sum uint32
+	for i := 0; i+1 < len(all); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(all[i:]))
+	}
+	if len(all)%2 == 1 {
+		sum += uint32(all[len(all)-1]) << 8
+	}
+	for sum>>16 != 0 {
+		sum = sum&0xffff + sum>>16
+	}
+	return ^uint16(sum)
+}
