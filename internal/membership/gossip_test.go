@@ -143,6 +143,7 @@ func TestPartitionHeals(t *testing.T) {
 	for _, lasted := range []time.Duration{3 * time.Second, 32 * time.Second, 5 * time.Minute} {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.start(5)
+			<-time.After(3 * time.Second) // the refutations of a start are over
 			three, two := w.nodes[:3], w.nodes[3:]
 			w.lan.move(1, two[0].peer.Addr.Addr(), two[1].peer.Addr.Addr())
 			w.await(10*time.Second, three...)

@@ -188,7 +188,7 @@ func TestRosterSignals(t *testing.T) {
 	r.open()
 	r.NotifyJoin(n)
 	if len(r.gained) != 1 || len(r.lost) != 0 || len(r.changed) != 1 {
-		t.Error("wrong signals for a member that appeared")
+		t.Fatal("wrong signals for a member that appeared")
 	}
 	<-r.gained
 	r.NotifyLeave(n)
