@@ -3,33 +3,54 @@ package ipam
 import (
 	"container/heap"
 	"net/netip"
+	"time"
 
 	"github.com/lanyard-lb/lanyard/internal/iprange"
 )
 
-// freeList finds the lowest free address of a range in amortized constant time, whatever the range's size:
-// nothing above next has ever been passed, and what was released below it waits in a heap.
+// freeList finds a free address of a range in amortized logarithmic time, whatever the range's size. Nothing
+// above next has been looked at; what was released waits in a heap.
 type freeList struct {
 	iprange.Range
-	next     netip.Addr // lowest address not yet passed; outside the range when all have been
-	released addrHeap
-	queued   map[netip.Addr]struct{} // what stands in released, so that nothing stands there twice
+	rest   bool       // give what was never used, then what has been free for the longest time
+	next   netip.Addr // lowest address not yet passed; outside the range when all have been
+	heap   releaseHeap
+	queued map[netip.Addr]struct{} // what stands in heap, so that nothing stands there twice
 }
 
-func newFreeList(r iprange.Range) *freeList {
-	return &freeList{Range: r, next: r.First(), queued: map[netip.Addr]struct{}{}}
+func newFreeList(r iprange.Range, rest bool) *freeList {
+	return &freeList{Range: r, rest: rest, next: r.First(), heap: releaseHeap{byTime: rest}, queued: map[netip.Addr]struct{}{}}
 }
 
-// lowest returns the lowest address that is not held, and false when there is none. It does not take it.
-func (f *freeList) lowest(held func(netip.Addr) bool) (netip.Addr, bool) {
-	for len(f.released) > 0 {
-		if !held(f.released[0]) {
-			return f.released[0], true
+// find returns the address to give next, and false when there is none. It does not take it.
+func (f *freeList) find(taken func(netip.Addr) bool) (netip.Addr, bool) {
+	if f.rest {
+		if a, ok := f.findUnused(taken); ok {
+			return a, true
 		}
-		delete(f.queued, heap.Pop(&f.released).(netip.Addr))
+		return f.findReleased(taken)
 	}
+	if a, ok := f.findReleased(taken); ok {
+		return a, true
+	}
+	return f.findUnused(taken)
+}
+
+func (f *freeList) findReleased(taken func(netip.Addr) bool) (netip.Addr, bool) {
+	for len(f.heap.list) > 0 {
+		first := f.heap.list[0].ip
+		if !taken(first) {
+			return first, true
+		}
+		heap.Pop(&f.heap)
+		delete(f.queued, first)
+	}
+	return netip.Addr{}, false
+}
+
+func (f *freeList) findUnused(taken func(netip.Addr) bool) (netip.Addr, bool) {
 	for f.Contains(f.next) {
-		if !held(f.next) {
+		if _, used := f.queued[f.next]; !used && !taken(f.next) {
 			return f.next, true
 		}
 		f.next = f.next.Next()
@@ -37,24 +58,41 @@ func (f *freeList) lowest(held func(netip.Addr) bool) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// release takes note that an address of the range is free again.
-func (f *freeList) release(a netip.Addr) {
-	if _, twice := f.queued[a]; twice || f.Contains(f.next) && !a.Less(f.next) {
+// release takes note that an address of the range is free since a time.
+func (f *freeList) release(a netip.Addr, since time.Time) {
+	_, twice := f.queued[a]
+	ahead := f.Contains(f.next) && !a.Less(f.next) && !f.rest
+	if twice || ahead {
 		return
 	}
 	f.queued[a] = struct{}{}
-	heap.Push(&f.released, a)
+	heap.Push(&f.heap, released{a, since})
 }
 
-// addrHeap is a min-heap of addresses.
-type addrHeap []netip.Addr
+type released struct {
+	ip    netip.Addr
+	since time.Time
+}
 
-func (h addrHeap) Len() int           { return len(h) }
-func (h addrHeap) Less(i, j int) bool { return h[i].Less(h[j]) }
-func (h addrHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *addrHeap) Push(a any)        { *h = append(*h, a.(netip.Addr)) }
-func (h *addrHeap) Pop() any {
-	last := (*h)[len(*h)-1]
-	*h = (*h)[:len(*h)-1]
+// releaseHeap is a min-heap of addresses, by address or by the time of their release.
+type releaseHeap struct {
+	list   []released
+	byTime bool
+}
+
+func (h releaseHeap) Len() int      { return len(h.list) }
+func (h releaseHeap) Swap(i, j int) { h.list[i], h.list[j] = h.list[j], h.list[i] }
+func (h *releaseHeap) Push(x any)   { h.list = append(h.list, x.(released)) }
+
+func (h releaseHeap) Less(i, j int) bool {
+	if h.byTime && !h.list[i].since.Equal(h.list[j].since) {
+		return h.list[i].since.Before(h.list[j].since)
+	}
+	return h.list[i].ip.Less(h.list[j].ip)
+}
+
+func (h *releaseHeap) Pop() any {
+	last := h.list[len(h.list)-1]
+	h.list = h.list[:len(h.list)-1]
 	return last
 }

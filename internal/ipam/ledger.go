@@ -3,178 +3,359 @@ package ipam
 import (
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Ledger knows every request, every pool and who holds which address. Each change of what it is told returns
-// the Services whose decision changed with it, in the order in which they were decided. A Service keeps what
-// it holds: neither pools nor other requests take an address away.
+// the Services and Reservations whose decision changed with it, in the order in which they were decided. A
+// Service keeps what it holds: neither pools nor other requests take an address away.
 //
 // A Ledger is not safe for concurrent use.
 type Ledger struct {
-	pools   []*pool // in the order in which they are tried
-	holders map[netip.Addr]Key
-	entries map[Key]*entry
-	waiting []*entry // those that miss a family, in the order in which they are served
-	freed   bool     // whether an address was released since waiting was last served
+	pools        []*pool // in the order in which they are tried
+	services     map[Key]*entry
+	reservations map[Key]*entry
+	held         map[netip.Addr][]*entry        // holders; several only where they share, or use a reservation
+	tenants      map[string]map[netip.Addr]int  // namespace to what is held in it, and by how many
+	sharing      map[string]map[netip.Addr]bool // sharing key to what is held under it
+	retained     map[netip.Addr]retention
+	released     map[netip.Addr]time.Time // when an address that is free became so
+	quarantine   map[netip.Addr]string    // addresses that a stranger uses, and what is known of it
+	orphans      map[netip.Addr]bool      // held, in no pool, and their last pool wants them to move
+	waiting      []*entry                 // those that miss something, in the order in which they are served
+	freed        bool                     // whether something changed that those who wait may profit from
+	now          time.Time
+	expiry       time.Time // of the first retention that ends; zero: none
 }
 
-type entry struct {
-	Request
-	Decision
-	lingering []netip.Addr // no longer assigned, but still in the Service's status
+// retention keeps an address for a Service of that name, should it come back.
+type retention struct {
+	key   Key
+	until time.Time
 }
 
 // NewLedger returns a Ledger without pools and requests.
 func NewLedger() *Ledger {
-	return &Ledger{holders: map[netip.Addr]Key{}, entries: map[Key]*entry{}}
+	return &Ledger{
+		services: map[Key]*entry{}, reservations: map[Key]*entry{}, held: map[netip.Addr][]*entry{},
+		tenants: map[string]map[netip.Addr]int{}, sharing: map[string]map[netip.Addr]bool{}, retained: map[netip.Addr]retention{},
+		released: map[netip.Addr]time.Time{}, quarantine: map[netip.Addr]string{}, orphans: map[netip.Addr]bool{},
+	}
+}
+
+// Changed names what another decision was made on.
+type Changed struct {
+	Services     []Key
+	Reservations []Key
+}
+
+func (c *Changed) add(e *entry) {
+	if e.isReservation {
+		c.Reservations = append(c.Reservations, e.Service)
+		return
+	}
+	c.Services = append(c.Services, e.Service)
+}
+
+func (c Changed) and(more Changed) Changed {
+	return Changed{append(c.Services, more.Services...), append(c.Reservations, more.Reservations...)}
 }
 
 // Decision returns what was decided for a Service; false when there is no request of it.
-func (l *Ledger) Decision(k Key) (Decision, bool) {
-	e, ok := l.entries[k]
+func (l *Ledger) Decision(k Key) (Decision, bool) { return decisionOf(l.services, k) }
+
+// ReservationDecision returns what was decided for a Reservation; false when it is not known.
+func (l *Ledger) ReservationDecision(k Key) (Decision, bool) { return decisionOf(l.reservations, k) }
+
+func decisionOf(entries map[Key]*entry, k Key) (Decision, bool) {
+	e, ok := entries[k]
 	if !ok {
 		return Decision{}, false
 	}
 	return e.Decision, true
 }
 
-// Holder returns the Service that holds an address.
-func (l *Ledger) Holder(a netip.Addr) (Key, bool) {
-	k, ok := l.holders[a]
-	return k, ok
+// Tick tells the time. Addresses whose retention is over become free. Every other method goes by the last
+// time told.
+func (l *Ledger) Tick(now time.Time) Changed {
+	l.now = now
+	if l.expiry.IsZero() || l.expiry.After(now) {
+		return Changed{}
+	}
+	l.expiry = time.Time{}
+	for ip, r := range l.retained {
+		if r.until.After(now) {
+			l.expireAt(r.until)
+			continue
+		}
+		delete(l.retained, ip)
+		l.free(ip)
+	}
+	return l.serveWaiting()
 }
 
-// InPool reports whether a pool contains an address.
-func (l *Ledger) InPool(a netip.Addr) bool { return l.poolOf(a) != "" }
+// Expiry returns when Tick should be called at the latest; the zero time: nothing waits for it.
+func (l *Ledger) Expiry() time.Time { return l.expiry }
+
+func (l *Ledger) expireAt(t time.Time) {
+	if l.expiry.IsZero() || t.Before(l.expiry) {
+		l.expiry = t
+	}
+}
+
+func (l *Ledger) retain(ip netip.Addr, k Key, until time.Time) {
+	l.retained[ip] = retention{k, until}
+	l.expireAt(until)
+}
 
 // SetPools replaces the pools. The order given is the order in which they are tried.
-func (l *Ledger) SetPools(pools []Pool) []Key {
+func (l *Ledger) SetPools(pools []Pool) Changed {
 	if slices.EqualFunc(l.pools, pools, func(have *pool, want Pool) bool { return have.equal(want) }) {
-		return nil
+		return Changed{}
 	}
 	old := map[string]*pool{}
 	for _, p := range l.pools {
 		old[p.Name] = p
 	}
-	l.pools = l.pools[:0:0]
+	before := l.pools
+	l.pools = nil
 	for _, p := range pools {
-		l.pools = append(l.pools, newPool(p, old[p.Name]))
+		l.pools = append(l.pools, newPool(p, old[p.Name], l.released))
+	}
+	l.findOrphans(before)
+	return l.decideAll()
+}
+
+// findOrphans notes the addresses that fell out of every pool and whose last pool wants them to move.
+func (l *Ledger) findOrphans(before []*pool) {
+	reassigns := map[string]bool{}
+	for _, p := range l.pools {
+		reassigns[p.Name] = p.Reassign
+	}
+	for ip := range l.held {
+		if l.poolOf(ip) != nil {
+			delete(l.orphans, ip)
+			continue
+		}
+		for _, p := range before {
+			if p.Contains(ip) && reassigns[p.Name] {
+				l.orphans[ip] = true
+			}
+		}
+	}
+}
+
+// Load replaces all requests and reservations: those that have addresses are served first, then the oldest.
+func (l *Ledger) Load(requests []Request, reservations []Reservation) Changed {
+	l.services, l.reservations, l.waiting = map[Key]*entry{}, map[Key]*entry{}, nil
+	l.held, l.sharing, l.tenants = map[netip.Addr][]*entry{}, map[string]map[netip.Addr]bool{}, map[string]map[netip.Addr]int{}
+	for _, r := range requests {
+		l.services[r.Service] = serviceEntry(r)
+	}
+	for _, r := range reservations {
+		l.reservations[r.Key] = reservationEntry(r)
 	}
 	return l.decideAll()
 }
 
-// Load replaces all requests: those that have addresses are served first, then the oldest.
-func (l *Ledger) Load(requests []Request) []Key {
-	l.holders, l.entries, l.waiting = map[netip.Addr]Key{}, map[Key]*entry{}, nil
-	for _, r := range requests {
-		l.entries[r.Service] = &entry{Request: r}
+// Remember tells of an address that is free: who had it last, and until when. It is called after SetPools and
+// before Load.
+func (l *Ledger) Remember(ip netip.Addr, last Key, until time.Time) {
+	if len(l.held[ip]) > 0 {
+		return
 	}
-	return l.decideAll()
+	l.released[ip] = until
+	p := l.poolOf(ip)
+	if p == nil {
+		return
+	}
+	if kept := until.Add(p.Retain); kept.After(l.now) && p.Retain > 0 {
+		l.retain(ip, last, kept)
+		return
+	}
+	p.release(ip, until)
 }
 
 // Set adds or replaces the request of one Service.
-func (l *Ledger) Set(r Request) []Key {
-	e, known := l.entries[r.Service]
-	if !known {
-		e = &entry{}
-		l.entries[r.Service] = e
-	}
-	l.unwait(e)
-	e.Request = r
-	var changed []Key
-	if l.decide(e) {
-		changed = append(changed, r.Service)
-	}
-	return append(changed, l.serveWaiting()...)
+func (l *Ledger) Set(r Request) Changed {
+	return l.put(l.services, serviceEntry(r))
 }
 
-// Delete forgets a Service and releases its addresses.
-func (l *Ledger) Delete(k Key) []Key {
-	e, known := l.entries[k]
+// SetReservation adds or replaces a Reservation.
+func (l *Ledger) SetReservation(r Reservation) Changed {
+	l.freed = true
+	return l.put(l.reservations, reservationEntry(r))
+}
+
+func (l *Ledger) put(entries map[Key]*entry, fresh *entry) Changed {
+	e, known := entries[fresh.Service]
 	if !known {
-		return nil
+		e = &entry{isReservation: fresh.isReservation}
+		entries[fresh.Service] = e
 	}
 	l.unwait(e)
-	delete(l.entries, k)
+	l.freed = l.freed || !e.Sharing.equal(fresh.Sharing)
+	l.unshare(e)
+	e.Request, e.slots = fresh.Request, fresh.slots
+	l.share(e)
+	var changed Changed
+	if l.decide(e) {
+		changed.add(e)
+	}
+	return changed.and(l.serveWaiting())
+}
+
+// Delete forgets a Service. Its addresses are free, or kept for its name where a pool says so.
+func (l *Ledger) Delete(k Key) Changed {
+	e, known := l.services[k]
+	if !known {
+		return Changed{}
+	}
+	delete(l.services, k)
+	for _, a := range e.Assigned {
+		if p := l.poolOf(a.IP); p != nil && p.Retain > 0 && len(l.held[a.IP]) == 1 {
+			l.retain(a.IP, k, l.now.Add(p.Retain))
+		}
+	}
+	return l.forget(e)
+}
+
+// DeleteReservation forgets a Reservation. Services that use its addresses keep them.
+func (l *Ledger) DeleteReservation(k Key) Changed {
+	e, known := l.reservations[k]
+	if !known {
+		return Changed{}
+	}
+	delete(l.reservations, k)
+	return l.forget(e)
+}
+
+func (l *Ledger) forget(e *entry) Changed {
+	l.unwait(e)
 	for _, ip := range slices.Concat(e.IPs(), e.lingering) {
-		l.release(ip)
+		l.vacate(e, ip)
+	}
+	return l.serveWaiting()
+}
+
+// Quarantine replaces the addresses that strangers on the LAN use; the texts say what is known of them.
+// Nobody is given one; who holds one keeps it.
+func (l *Ledger) Quarantine(addresses map[netip.Addr]string) Changed {
+	for ip := range l.quarantine {
+		if _, still := addresses[ip]; !still {
+			delete(l.quarantine, ip)
+			l.free(ip)
+		}
+	}
+	for ip, text := range addresses {
+		l.quarantine[ip] = text
 	}
 	return l.serveWaiting()
 }
 
 // decideAll lets holders speak before those that have nothing yet, so that nobody is given what a status
-// already names; then the oldest first.
-func (l *Ledger) decideAll() []Key {
-	all := make([]*entry, 0, len(l.entries))
-	for _, e := range l.entries {
+// already names: reservations first, for Services may use their addresses; then the oldest first.
+func (l *Ledger) decideAll() Changed {
+	all := make([]*entry, 0, len(l.services)+len(l.reservations))
+	for _, e := range l.reservations {
 		all = append(all, e)
 	}
-	slices.SortFunc(all, func(a, b *entry) int { return a.before(b.Request) })
-	l.waiting = nil
+	for _, e := range l.services {
+		all = append(all, e)
+	}
+	slices.SortFunc(all, func(a, b *entry) int { return a.compare(b) })
 	before := make([]Decision, len(all))
+	l.waiting = nil
 	for i, e := range all {
 		before[i] = e.Decision
 		l.keep(e)
 	}
-	var changed []Key
+	var changed Changed
 	for i, e := range all {
 		if l.settle(e, before[i]) {
-			changed = append(changed, e.Service)
+			changed.add(e)
 		}
 	}
+	return changed.and(l.serveWaiting()) // some may have let go what an older one could use
+}
+
+// compare is the order in which entries are served.
+func (e *entry) compare(o *entry) int {
+	if e.isReservation != o.isReservation {
+		if e.isReservation {
+			return -1
+		}
+		return 1
+	}
+	return e.before(o.Request)
+}
+
+// serveWaiting tries those that wait, oldest first, if something has become free, and again as long as that
+// frees something else.
+func (l *Ledger) serveWaiting() Changed {
+	var changed Changed
+	for progress := true; l.freed && progress; {
+		l.freed, progress = false, false
+		for _, e := range slices.Clone(l.waiting) {
+			if len(l.choose(e)) == 0 {
+				continue
+			}
+			l.unwait(e)
+			if l.decide(e) {
+				changed.add(e)
+				progress = true
+			}
+		}
+	}
+	l.freed = false
 	return changed
 }
 
-// serveWaiting tries those that wait, oldest first, if something has become free.
-func (l *Ledger) serveWaiting() []Key {
-	if !l.freed {
-		return nil
-	}
-	l.freed = false
-	var changed []Key
-	for _, e := range slices.Clone(l.waiting) {
-		if len(l.choose(e)) == 0 {
-			continue
+// decide settles one entry and reports whether its decision changed.
+func (l *Ledger) decide(e *entry) bool {
+	before := e.Decision
+	l.keep(e)
+	return l.settle(e, before)
+}
+
+// settle gives an entry what it misses, makes it wait when that cannot be had, and reports whether its
+// decision differs from the one before.
+func (l *Ledger) settle(e *entry, before Decision) bool {
+	for range e.slots { // one of a family at a time
+		chosen := l.choose(e)
+		if len(chosen) == 0 {
+			break
 		}
-		l.unwait(e)
-		if l.decide(e) {
-			changed = append(changed, e.Service)
-		}
+		l.adopt(e, chosen)
 	}
-	return changed
+	missing := l.unfilled(e)
+	e.Missing = nil
+	for _, s := range missing {
+		e.Missing = append(e.Missing, s.family)
+	}
+	e.Reason, e.Message = l.explain(e, missing)
+	if len(missing) > 0 {
+		l.wait(e)
+	}
+	return !e.Decision.Equal(before)
+}
+
+// adopt takes what was chosen and lets go what stood in for it.
+func (l *Ledger) adopt(e *entry, chosen []netip.Addr) {
+	for _, ip := range chosen {
+		l.occupy(e, ip)
+	}
+	l.keep(e, chosen...)
 }
 
 func (l *Ledger) wait(e *entry) {
-	at, _ := slices.BinarySearchFunc(l.waiting, e, func(a, b *entry) int { return a.before(b.Request) })
+	at, _ := slices.BinarySearchFunc(l.waiting, e, (*entry).compare)
 	l.waiting = slices.Insert(l.waiting, at, e)
 }
 
 func (l *Ledger) unwait(e *entry) {
-	at, found := slices.BinarySearchFunc(l.waiting, e, func(a, b *entry) int { return a.before(b.Request) })
-	if found {
+	at, found := slices.BinarySearchFunc(l.waiting, e, (*entry).compare)
+	if found && l.waiting[at] == e {
 		l.waiting = slices.Delete(l.waiting, at, at+1)
 	}
-}
-
-func (l *Ledger) held(a netip.Addr) bool {
-	_, held := l.holders[a]
-	return held
-}
-
-func (l *Ledger) release(a netip.Addr) {
-	delete(l.holders, a)
-	l.freed = true
-	for _, p := range l.pools {
-		p.release(a)
-	}
-}
-
-// poolOf returns the name of the pool that contains an address, or "".
-func (l *Ledger) poolOf(a netip.Addr) string {
-	for _, p := range l.pools {
-		if p.Contains(a) {
-			return p.Name
-		}
-	}
-	return ""
 }

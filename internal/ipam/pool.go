@@ -2,7 +2,7 @@ package ipam
 
 import (
 	"net/netip"
-	"slices"
+	"time"
 )
 
 // pool is a Pool with what is needed to find a free address fast.
@@ -11,13 +11,14 @@ type pool struct {
 	free map[Family][]*freeList // in the order of Ranges
 }
 
-// newPool takes over the free lists of the ranges that old has too.
-func newPool(p Pool, old *pool) *pool {
+// newPool takes over the free lists of the ranges that old has too; others learn from released what was in
+// use before, and when it became free.
+func newPool(p Pool, old *pool, released map[netip.Addr]time.Time) *pool {
 	n := &pool{Pool: p, free: map[Family][]*freeList{}}
 	for _, r := range p.Ranges {
-		list := newFreeList(r)
 		family := FamilyOf(r.First())
-		if old != nil {
+		list := newFreeList(r, p.Rest)
+		if old != nil && old.Rest == p.Rest {
 			for _, known := range old.free[family] {
 				if known.Range == r {
 					list = known
@@ -26,31 +27,28 @@ func newPool(p Pool, old *pool) *pool {
 		}
 		n.free[family] = append(n.free[family], list)
 	}
+	if p.Rest && (old == nil || !old.Rest) {
+		for ip, since := range released {
+			n.release(ip, since)
+		}
+	}
 	return n
 }
 
-// lowest returns the pool's lowest free address of a family: the first range that has one decides.
-func (p *pool) lowest(f Family, held func(netip.Addr) bool) (netip.Addr, bool) {
+// find returns the address of a family that the pool gives next: the first range that has one decides.
+func (p *pool) find(f Family, taken func(netip.Addr) bool) (netip.Addr, bool) {
 	for _, list := range p.free[f] {
-		if a, ok := list.lowest(held); ok {
+		if a, ok := list.find(func(a netip.Addr) bool { return taken(a) || p.avoids(a) }); ok {
 			return a, true
 		}
 	}
 	return netip.Addr{}, false
 }
 
-func (p *pool) release(a netip.Addr) {
+func (p *pool) release(a netip.Addr, since time.Time) {
 	for _, list := range p.free[FamilyOf(a)] {
 		if list.Contains(a) {
-			list.release(a)
+			list.release(a, since)
 		}
 	}
-}
-
-// serves reports whether the pool has a free address of each of the families.
-func (p *pool) serves(families []Family, held func(netip.Addr) bool) bool {
-	return !slices.ContainsFunc(families, func(f Family) bool {
-		_, ok := p.lowest(f, held)
-		return !ok
-	})
 }

@@ -2,8 +2,10 @@ package ipam
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ type world struct {
 	pools    []Pool
 	requests map[Key]Request
 	statuses map[Key][]netip.Addr
+	reserved map[Key]Reservation
 }
 
 var someRanges = []string{"10.0.0.0/30", "10.0.0.4/31", "10.0.0.8-10.0.0.10", "fd00::/126", "fd00::8", "10.0.0.6"}
@@ -46,12 +49,37 @@ func drawPools(t *rapid.T) []Pool {
 
 func drawRequest(t *rapid.T) Request {
 	families := rapid.SampledFrom([][]Family{{IPv4}, {IPv6}, {IPv4, IPv6}, {IPv6, IPv4}}).Draw(t, "families")
-	return Request{
-		Service:      Key{"ns", fmt.Sprint("svc", rapid.IntRange(0, 11).Draw(t, "service"))},
+	r := Request{
+		Service:      Key{rapid.SampledFrom([]string{"red", "blue"}).Draw(t, "namespace"), fmt.Sprint("svc", rapid.IntRange(0, 5).Draw(t, "service"))},
 		Created:      time.Unix(int64(rapid.IntRange(0, 3).Draw(t, "created")), 0),
 		Families:     families,
 		AllOrNothing: len(families) == 2 && rapid.Bool().Draw(t, "require"),
+		Reservation:  rapid.SampledFrom([]string{"", "", "", "r"}).Draw(t, "reservation"),
 	}
+	if rapid.IntRange(0, 3).Draw(t, "asks") == 0 {
+		r.Addresses = rapid.SliceOfNDistinct(rapid.SampledFrom(someAddresses), 1, 2, rapid.ID[netip.Addr]).Draw(t, "addresses")
+	}
+	r.Sharing = Sharing{
+		Key:      rapid.SampledFrom([]string{"", "", "k"}).Draw(t, "key"),
+		Spill:    rapid.Bool().Draw(t, "spill"),
+		Ports:    []Port{{"TCP", uint16(rapid.IntRange(80, 82).Draw(t, "port"))}},
+		Local:    rapid.Bool().Draw(t, "local"),
+		Backends: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "backends"),
+	}
+	if rapid.Bool().Draw(t, "open") {
+		r.Sharing.Namespaces = []string{"red", "blue"}
+	}
+	return r
+}
+
+var someAddresses = []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("fd00::1")}
+
+// mayShare is the rule of sharing said once more, as plainly as possible.
+func mayShare(a, b Request) bool {
+	x, y := a.Sharing, b.Sharing
+	consent := a.Service.Namespace == b.Service.Namespace || len(x.Namespaces) > 0 && len(y.Namespaces) > 0
+	backends := !x.Local || !y.Local || x.Backends == y.Backends && a.Service.Namespace == b.Service.Namespace
+	return x.Key != "" && x.Key == y.Key && x.Ports[0] != y.Ports[0] && consent && backends
 }
 
 func (w *world) tell(r Request) {
@@ -74,55 +102,86 @@ func (w *world) restart() {
 		r.Ours = len(r.Status) > 0
 		all = append(all, r)
 	}
+	var reservations []Reservation
+	for k, r := range w.reserved {
+		d, _ := w.ledger.ReservationDecision(k)
+		r.Status = d.IPs()
+		reservations = append(reservations, r)
+	}
 	w.ledger = NewLedger()
 	w.ledger.SetPools(w.pools)
-	w.ledger.Load(all)
+	w.ledger.Load(all, reservations)
 }
 
 // check is the slow, obvious twin of the ledger: it looks at every Service and every address.
 func (w *world) check(t *rapid.T) {
-	assigned, named := map[netip.Addr]Key{}, map[netip.Addr]Key{}
+	uses := map[netip.Addr][]Key{} // assigned to, or named in the status of
 	for k := range w.requests {
 		d, _ := w.ledger.Decision(k)
-		for _, a := range d.Assigned {
-			if other, twice := assigned[a.IP]; twice {
-				t.Fatalf("%s is assigned to %s and to %s", a.IP, other, k)
+		for _, ip := range slices.Concat(d.IPs(), w.statuses[k]) {
+			if !slices.Contains(uses[ip], k) {
+				uses[ip] = append(uses[ip], k)
 			}
-			assigned[a.IP] = k
-		}
-		for _, ip := range w.statuses[k] {
-			if other, twice := named[ip]; twice {
-				t.Fatalf("%s stands in the statuses of %s and of %s", ip, other, k)
-			}
-			named[ip] = k
 		}
 	}
-	for ip, k := range named {
-		if other, ok := assigned[ip]; ok && other != k {
-			t.Fatalf("%s was given to %s while it stands in the status of %s", ip, other, k)
+	reserved := map[netip.Addr]Key{}
+	for k := range w.reserved {
+		d, _ := w.ledger.ReservationDecision(k)
+		for _, ip := range d.IPs() {
+			if other, twice := reserved[ip]; twice {
+				t.Fatalf("%s is reserved by %s and by %s", ip, other, k)
+			}
+			reserved[ip] = k
 		}
+	}
+	for ip, keys := range uses {
+		w.checkHolders(t, ip, keys, reserved)
 	}
 	for k, r := range w.requests {
-		d, _ := w.ledger.Decision(k)
-		if len(d.Assigned)+len(d.Missing) != len(r.Families) {
-			t.Fatalf("%s wants %v, has %v and misses %v", k, r.Families, d.Assigned, d.Missing)
+		w.checkWaiting(t, k, r, uses, reserved)
+	}
+}
+
+func (w *world) checkHolders(t *rapid.T, ip netip.Addr, keys []Key, reserved map[netip.Addr]Key) {
+	for i, a := range keys {
+		for _, b := range keys[i+1:] {
+			if !mayShare(w.requests[a], w.requests[b]) && !w.bothStatusOnly(ip, a, b) {
+				t.Fatalf("%s is held by %s and %s, which may not share", ip, a, b)
+			}
 		}
-		if free := w.freeFor(d.Missing, assigned, named); len(d.Missing) > 0 && !r.AllOrNothing && free > 0 || r.AllOrNothing && free > 0 && free == len(d.Missing) {
-			t.Fatalf("%s misses %v although addresses are free: %s", k, d.Missing, d.Message)
+		if r, is := reserved[ip]; is && r.Namespace != a.Namespace {
+			t.Fatalf("%s is reserved by %s and held by %s", ip, r, a)
 		}
 	}
 }
 
+// bothStatusOnly: two that shared by right until one of them changed; its status is not written yet.
+func (w *world) bothStatusOnly(ip netip.Addr, a, b Key) bool {
+	x, _ := w.ledger.Decision(a)
+	y, _ := w.ledger.Decision(b)
+	return !slices.Contains(x.IPs(), ip) || !slices.Contains(y.IPs(), ip)
+}
+
+// checkWaiting: nobody who would be content with any address waits while a pool has a free one.
+func (w *world) checkWaiting(t *rapid.T, k Key, r Request, uses map[netip.Addr][]Key, reserved map[netip.Addr]Key) {
+	d, _ := w.ledger.Decision(k)
+	if len(d.Missing) == 0 || r.Reservation != "" || len(r.Addresses) > 0 || r.Sharing.Key != "" {
+		return
+	}
+	free := w.freeFor(d.Missing, uses, reserved)
+	if !r.AllOrNothing && free > 0 || r.AllOrNothing && free == len(d.Missing) {
+		t.Fatalf("%s misses %v although addresses are free: %s", k, d.Missing, d.Message)
+	}
+}
+
 // freeFor counts the families of which some pool that may serve has a free address.
-func (w *world) freeFor(families []Family, assigned, named map[netip.Addr]Key) int {
+func (w *world) freeFor(families []Family, uses map[netip.Addr][]Key, reserved map[netip.Addr]Key) int {
 	count := 0
 	for _, f := range families {
 		if slices.ContainsFunc(w.pools, func(p Pool) bool {
 			return p.AutoAssign && slices.ContainsFunc(p.Ranges, func(r iprange.Range) bool {
 				for ip := r.First(); r.Contains(ip); ip = ip.Next() {
-					_, taken := assigned[ip]
-					_, seen := named[ip]
-					if FamilyOf(ip) == f && !taken && !seen {
+					if _, is := reserved[ip]; FamilyOf(ip) == f && len(uses[ip]) == 0 && !is {
 						return true
 					}
 				}
@@ -139,7 +198,7 @@ func (w *world) freeFor(families []Family, assigned, named map[netip.Addr]Key) i
 // statuses, nobody waits for what is free, and nobody loses what it has to anybody else's change.
 func TestLedgerProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := &world{ledger: NewLedger(), requests: map[Key]Request{}, statuses: map[Key][]netip.Addr{}}
+		w := &world{ledger: NewLedger(), requests: map[Key]Request{}, statuses: map[Key][]netip.Addr{}, reserved: map[Key]Reservation{}}
 		t.Repeat(map[string]func(*rapid.T){
 			"set": func(t *rapid.T) {
 				r := drawRequest(t)
@@ -157,12 +216,24 @@ func TestLedgerProperties(t *testing.T) {
 					w.undisturbed(t, k, func() { w.write(k) })
 				}
 			},
+			"reserve": func(t *rapid.T) {
+				r := Reservation{Key: Key{"red", "r"}, Pool: "pool1", Count: map[Family]int{IPv4: rapid.IntRange(0, 2).Draw(t, "four"), IPv6: 1}}
+				if rapid.Bool().Draw(t, "by name") {
+					r.Addresses = someAddresses[:1]
+				}
+				w.reserved[r.Key] = r
+				w.undisturbed(t, Key{}, func() { w.ledger.SetReservation(r) })
+			},
+			"unreserve": func(t *rapid.T) {
+				delete(w.reserved, Key{"red", "r"})
+				w.undisturbed(t, Key{}, func() { w.ledger.DeleteReservation(Key{"red", "r"}) })
+			},
 			"pools": func(t *rapid.T) {
 				w.pools = drawPools(t)
 				w.undisturbed(t, Key{}, func() { w.ledger.SetPools(w.pools) })
 			},
 			"restart": func(t *rapid.T) {
-				for k := range w.requests {
+				for _, k := range slices.SortedFunc(maps.Keys(w.requests), func(a, b Key) int { return strings.Compare(a.String(), b.String()) }) {
 					w.write(k)
 				}
 				w.undisturbed(t, Key{}, w.restart)
@@ -180,14 +251,29 @@ func (w *world) undisturbed(t *rapid.T, except Key, change func()) {
 		before[k] = d.IPs()
 	}
 	change()
+	for k, r := range w.reserved { // their statuses are written at once
+		d, _ := w.ledger.ReservationDecision(k)
+		r.Status = d.IPs()
+		w.ledger.SetReservation(r)
+	}
 	for k, ips := range before {
 		d, known := w.ledger.Decision(k)
 		for _, ip := range ips {
+			if len(d.IPs()) > 0 && w.standIn(k, ip) {
+				continue // what only stood in for another wish goes when that one is met
+			}
 			if k != except && known && !slices.Contains(d.IPs(), ip) {
 				t.Fatalf("%s lost %s", k, ip)
 			}
 		}
 	}
+}
+
+// standIn reports whether an address was not what the Service asks for.
+func (w *world) standIn(k Key, ip netip.Addr) bool {
+	r := w.requests[k]
+	named := slices.ContainsFunc(r.Addresses, func(a netip.Addr) bool { return FamilyOf(a) == FamilyOf(ip) })
+	return r.Reservation != "" || named && !slices.Contains(r.Addresses, ip)
 }
 
 func BenchmarkAssignIntoSlash8With100kHeld(b *testing.B) {

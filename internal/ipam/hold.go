@@ -1,0 +1,117 @@
+package ipam
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// occupy notes that an entry holds an address.
+func (l *Ledger) occupy(e *entry, ip netip.Addr) {
+	if l.holds(e, ip) {
+		return
+	}
+	l.held[ip] = append(l.held[ip], e)
+	delete(l.retained, ip)
+	delete(l.released, ip)
+	tenant := l.tenants[e.Service.Namespace]
+	if tenant == nil {
+		tenant = map[netip.Addr]int{}
+		l.tenants[e.Service.Namespace] = tenant
+	}
+	tenant[ip]++
+	l.indexSharing(e, ip)
+}
+
+// vacate notes that an entry no longer holds an address; the last one frees it.
+func (l *Ledger) vacate(e *entry, ip netip.Addr) {
+	if !l.holds(e, ip) {
+		return
+	}
+	l.held[ip] = slices.DeleteFunc(l.held[ip], func(h *entry) bool { return h == e })
+	tenant := l.tenants[e.Service.Namespace]
+	if tenant[ip]--; tenant[ip] == 0 {
+		delete(tenant, ip)
+	}
+	if set := l.sharing[e.Sharing.Key]; set != nil && !slices.ContainsFunc(l.held[ip], func(h *entry) bool { return h.Sharing.Key == e.Sharing.Key }) {
+		delete(set, ip)
+	}
+	l.freed = true
+	if len(l.held[ip]) == 0 {
+		delete(l.held, ip)
+		l.free(ip)
+	}
+}
+
+// free puts an address that nobody holds back into its pool.
+func (l *Ledger) free(ip netip.Addr) {
+	l.freed = true
+	delete(l.orphans, ip)
+	l.released[ip] = l.now
+	if p := l.poolOf(ip); p != nil && !l.taken(ip) {
+		p.release(ip, l.now)
+	}
+}
+
+func (l *Ledger) holds(e *entry, ip netip.Addr) bool { return slices.Contains(l.held[ip], e) }
+
+// taken reports whether an address cannot be given to just anybody.
+func (l *Ledger) taken(ip netip.Addr) bool {
+	_, kept := l.retained[ip]
+	_, bad := l.quarantine[ip]
+	return kept || bad || len(l.held[ip]) > 0
+}
+
+// poolOf returns the pool that may hand an address out, or nil.
+func (l *Ledger) poolOf(ip netip.Addr) *pool {
+	for _, p := range l.pools {
+		if p.Contains(ip) {
+			return p
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) poolName(ip netip.Addr) string {
+	if p := l.poolOf(ip); p != nil {
+		return p.Name
+	}
+	return ""
+}
+
+// quotaLeft reports whether a namespace may hold so many more addresses of a pool.
+func (l *Ledger) quotaLeft(p *pool, namespace string, more int) bool {
+	if p.PerNamespace == 0 {
+		return true
+	}
+	for ip := range l.tenants[namespace] {
+		if p.Contains(ip) {
+			more++
+		}
+	}
+	return more <= p.PerNamespace
+}
+
+// reservedFor reports whether an address belongs to the reservation that a Service names.
+func (l *Ledger) reservedFor(e *entry, ip netip.Addr) bool {
+	r := l.reservationOf(e)
+	return r != nil && l.holds(r, ip)
+}
+
+func (l *Ledger) reservationOf(e *entry) *entry {
+	if e.Reservation == "" {
+		return nil
+	}
+	return l.reservations[Key{e.Service.Namespace, e.Reservation}]
+}
+
+// Holders returns the Services that hold an address, be it only until their status no longer names it, and
+// the Reservations.
+func (l *Ledger) Holders(ip netip.Addr) (holders Changed) {
+	for _, e := range l.held[ip] {
+		holders.add(e)
+	}
+	return holders
+}
+
+// InPool reports whether a pool may hand an address out.
+func (l *Ledger) InPool(ip netip.Addr) bool { return l.poolOf(ip) != nil }
