@@ -45,11 +45,17 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 	if err != nil {
 		return err
 	}
+	metrics, err := controller.NewMetrics(cluster.Metrics())
+	if err != nil {
+		return err
+	}
 	queue := cluster.NewAllocationQueue()
 	if err := queue.Drive(controller.New(controller.Config{
 		Class:   o.LBClass,
 		Writer:  cluster,
-		Enqueue: queue.Enqueue,
+		Records: cluster.NewRecords(),
+		Queue:   queue,
+		Metrics: metrics,
 		Event:   cluster.Events(name),
 		Logger:  logger,
 		Now:     time.Now,

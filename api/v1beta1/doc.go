@@ -1,5 +1,5 @@
 // Package v1beta1 holds the API types of the group lanyard.dev, version v1beta1: what users write
-// (IPAddressPool, L2Advertisement) and what Lanyard reports on them.
+// (IPAddressPool, IPReservation, L2Advertisement) and what Lanyard reports on them and in IPAllocationRecord.
 //
 // +kubebuilder:object:generate=true
 // +groupName=lanyard.dev

@@ -14,6 +14,8 @@ func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion,
 		&IPAddressPool{}, &IPAddressPoolList{},
 		&L2Advertisement{}, &L2AdvertisementList{},
+		&IPReservation{}, &IPReservationList{},
+		&IPAllocationRecord{}, &IPAllocationRecordList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

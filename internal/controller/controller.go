@@ -2,6 +2,8 @@ package controller
 
 import (
 	"context"
+	"iter"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -16,21 +18,42 @@ import (
 	"github.com/lanyard-lb/lanyard/internal/config"
 	"github.com/lanyard-lb/lanyard/internal/ipam"
 	"github.com/lanyard-lb/lanyard/internal/kube"
+	"github.com/lanyard-lb/lanyard/internal/record"
 )
 
 // Writer carries decisions to the API server. Writes fail with a conflict when the object has changed since
-// it was seen.
+// it was seen. *kube.Cluster is one.
 type Writer interface {
 	WriteServiceStatus(ctx context.Context, seen *corev1.Service, s kube.ServiceStatus) error
-	WriteConditions(ctx context.Context, seen client.Object, conditions []metav1.Condition) error
+	// WriteStatus replaces the status fields that are given.
+	WriteStatus(ctx context.Context, seen client.Object, status any) error
+	WriteFinalizers(ctx context.Context, seen client.Object, finalizers []string) error
+}
+
+// Records is the durable memory of who holds which address. *kube.Records is one.
+type Records interface {
+	Load(ctx context.Context) error
+	Commit(ctx context.Context, changes ...record.Change) error
+	Lookup(netip.Addr) (record.Entry, bool)
+	HeldBy(record.Holder) []record.Entry
+	All() iter.Seq[record.Entry]
+}
+
+// Queue asks for calls of the controller.
+type Queue interface {
+	Enqueue(...types.NamespacedName) // Service
+	EnqueueConfigure()               // Configure
+	EnqueueReport(after time.Duration)
 }
 
 // Config of a Controller. Every field is needed, but Class.
 type Config struct {
 	Class   string // the loadBalancerClass to serve; empty: Services that name none
 	Writer  Writer
-	Enqueue func(...types.NamespacedName) // asks for a call of Service
+	Records Records
+	Queue   Queue
 	Event   func(on client.Object, eventType, reason, action, note string)
+	Metrics *Metrics
 	Logger  log.Logger
 	Now     func() time.Time
 }
@@ -39,74 +62,113 @@ type Config struct {
 type Controller struct {
 	Config
 
-	mu     sync.Mutex // guards ledger
-	ledger *ipam.Ledger
+	mu       sync.Mutex // guards the rest
+	ledger   *ipam.Ledger
+	snapshot config.Snapshot
+	faults   []config.Fault
+	seen     map[types.NamespacedName]time.Time // when a Service that waits for its first address was seen first
 }
 
 var _ kube.Allocator = (*Controller)(nil)
 
 // New returns a Controller that knows nothing yet.
-func New(c Config) *Controller { return &Controller{Config: c, ledger: ipam.NewLedger()} }
-
-// Start learns every pool and Service before anything is decided, so that nobody is given an address that a
-// status somewhere already names.
-func (c *Controller) Start(ctx context.Context, objects config.Objects, services []corev1.Service) error {
-	snapshot, faults := config.Parse(objects)
-	var requests []ipam.Request
-	for i := range services {
-		if kube.IsOurs(&services[i], c.Class) {
-			requests = append(requests, request(&services[i]))
-		}
-	}
-	c.mu.Lock()
-	c.ledger = ipam.NewLedger()
-	c.ledger.SetPools(snapshot.Pools)
-	changed := c.ledger.Load(requests)
-	c.mu.Unlock()
-	_ = level.Info(c.Logger).Log("msg", "serving", "class", c.Class, "pools", len(snapshot.Pools), "services", len(requests))
-	c.Enqueue(names(changed)...)
-	return c.report(ctx, objects, faults)
+func New(c Config) *Controller {
+	return &Controller{Config: c, ledger: ipam.NewLedger(), seen: map[types.NamespacedName]time.Time{}}
 }
 
 // Configure puts a new configuration in force.
 func (c *Controller) Configure(ctx context.Context, objects config.Objects) error {
-	snapshot, faults := config.Parse(objects)
 	c.mu.Lock()
+	snapshot, faults := config.ParseAfter(c.snapshot, objects)
+	c.snapshot = snapshot
+	c.ledger.Tick(c.Now())
 	changed := c.ledger.SetPools(snapshot.Pools)
 	c.mu.Unlock()
-	c.Enqueue(names(changed)...)
-	return c.report(ctx, objects, faults)
+	c.follow(changed, types.NamespacedName{})
+	if err := c.reserve(ctx, objects); err != nil {
+		return err
+	}
+	return c.judge(ctx, objects, faults)
+}
+
+// follow has those called whose decision changed, but the one that is being worked on.
+func (c *Controller) follow(changed ipam.Changed, but types.NamespacedName) {
+	for _, n := range names(changed.Services) {
+		if n != but {
+			c.Queue.Enqueue(n)
+		}
+	}
+	if len(changed.Reservations) > 0 {
+		c.Queue.EnqueueConfigure()
+	}
+	c.Queue.EnqueueReport(reportDelay)
 }
 
 // Service decides on one Service and writes its status when that says something else.
 func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *corev1.Service) error {
 	switch {
 	case s == nil:
-		c.forget(name)
-		return nil
+		return c.forget(ctx, name)
 	case !kube.IsOurs(s, c.Class):
 		return c.giveUp(ctx, name, s)
 	}
-	c.mu.Lock()
-	changed := c.ledger.Set(request(s))
-	decision, _ := c.ledger.Decision(key(name))
-	c.mu.Unlock()
-	c.enqueueOthers(name, changed)
+	decision, beside := c.decide(name, s)
 	if decision.Foreign {
 		_ = level.Debug(c.Logger).Log("msg", "left alone", "service", name, "reason", decision.Reason, "detail", decision.Message)
 		return nil
 	}
-	return c.write(ctx, s, decision)
+	want := outcome(s, decision, c.Now())
+	if err := c.hold(ctx, s, decision, beside, differs(s, want)); err != nil {
+		return err
+	}
+	if err := c.write(ctx, s, decision, want); err != nil {
+		return err
+	}
+	return c.letGo(ctx, s, decision)
 }
 
-func (c *Controller) write(ctx context.Context, s *corev1.Service, d ipam.Decision) error {
-	want := outcome(s, d, c.Now())
+// decide tells the ledger of a Service. beside are, for each address assigned, those who may hold it too.
+func (c *Controller) decide(name types.NamespacedName, s *corev1.Service) (ipam.Decision, map[netip.Addr][]record.Holder) {
+	now := c.Now()
+	r := c.remembered(s)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	changed := c.ledger.Tick(now)
+	more := c.ledger.Set(r)
+	changed.Services = append(changed.Services, more.Services...)
+	changed.Reservations = append(changed.Reservations, more.Reservations...)
+	decision, _ := c.ledger.Decision(key(name))
+	if len(changed.Services)+len(changed.Reservations) > 0 {
+		c.follow(changed, name)
+	}
+	if _, known := c.seen[name]; !known && len(r.Status) == 0 {
+		c.seen[name] = now
+	}
+	return decision, c.beside(decision)
+}
+
+func (c *Controller) beside(d ipam.Decision) map[netip.Addr][]record.Holder {
+	beside := map[netip.Addr][]record.Holder{}
+	for _, a := range d.Assigned {
+		holders := c.ledger.Holders(a.IP)
+		for _, k := range holders.Services {
+			beside[a.IP] = append(beside[a.IP], record.Holder{Kind: record.Service, Namespace: k.Namespace, Name: k.Name})
+		}
+		for _, k := range holders.Reservations {
+			beside[a.IP] = append(beside[a.IP], record.Holder{Kind: record.Reservation, Namespace: k.Namespace, Name: k.Name})
+		}
+	}
+	return beside
+}
+
+func (c *Controller) write(ctx context.Context, s *corev1.Service, d ipam.Decision, want kube.ServiceStatus) error {
 	if !differs(s, want) {
 		return nil
 	}
 	if err := c.Writer.WriteServiceStatus(ctx, s, want); err != nil {
 		return err
 	}
+	c.measure(s, d)
 	_ = level.Info(c.Logger).Log("msg", "status written", "service", s.Namespace+"/"+s.Name, "reason", d.Reason, "detail", d.Message)
 	eventType := corev1.EventTypeNormal
 	if want.Condition.Status != metav1.ConditionTrue || len(d.Missing) > 0 {
@@ -128,8 +190,7 @@ func (c *Controller) giveUp(ctx context.Context, name types.NamespacedName, s *c
 		_ = level.Info(c.Logger).Log("msg", "given up", "service", name, "type", s.Spec.Type)
 		c.Event(s, corev1.EventTypeNormal, "Released", "ReleaseAddress", "the Service is not for Lanyard any more; its addresses are free")
 	}
-	c.forget(name)
-	return nil
+	return c.forget(ctx, name)
 }
 
 // ownIngress reports whether the load-balancer status of a Service is what we wrote: addresses that it holds
@@ -138,24 +199,36 @@ func (c *Controller) ownIngress(name types.NamespacedName, s *corev1.Service) bo
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, ip := range kube.IngressIPs(s) {
-		if holder, held := c.ledger.Holder(ip); held && holder != key(name) || !held && !c.ledger.InPool(ip) {
+		holders := c.ledger.Holders(ip).Services
+		held := false
+		for _, k := range holders {
+			held = held || k == key(name)
+		}
+		if len(holders) > 0 && !held || len(holders) == 0 && !c.ledger.InPool(ip) {
 			return false
 		}
 	}
 	return true
 }
 
-func (c *Controller) forget(name types.NamespacedName) {
-	c.mu.Lock()
-	changed := c.ledger.Delete(key(name))
-	c.mu.Unlock()
-	c.Enqueue(names(changed)...)
-}
-
-func (c *Controller) enqueueOthers(name types.NamespacedName, changed []ipam.Key) {
-	for _, n := range names(changed) {
-		if n != name {
-			c.Enqueue(n)
-		}
+// forget frees the addresses of a Service that is gone or not ours any more: in the records first, for what
+// the ledger calls free may be given away at once.
+func (c *Controller) forget(ctx context.Context, name types.NamespacedName) error {
+	if err := c.releaseAll(ctx, record.Holder{Kind: record.Service, Namespace: name.Namespace, Name: name.Name}); err != nil {
+		return err
 	}
+	c.mu.Lock()
+	c.ledger.Tick(c.Now())
+	_, known := c.ledger.Decision(key(name))
+	changed := c.ledger.Delete(key(name))
+	expiry := c.ledger.Expiry()
+	delete(c.seen, name)
+	c.mu.Unlock()
+	if known {
+		c.follow(changed, name)
+	}
+	if !expiry.IsZero() {
+		c.Queue.EnqueueReport(time.Until(expiry))
+	}
+	return nil
 }

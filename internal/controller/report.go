@@ -2,55 +2,87 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/go-kit/log/level"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
 	"github.com/lanyard-lb/lanyard/internal/config"
 )
 
-// report writes on each object of the configuration whether it is in force and, if not, every reason why not.
-// One write that fails does not stop the others.
-func (c *Controller) report(ctx context.Context, objects config.Objects, faults []config.Fault) error {
-	type id struct{ kind, name string }
-	byObject := map[id][]config.Fault{}
-	for _, f := range faults {
-		byObject[id{f.Kind, f.Name}] = append(byObject[id{f.Kind, f.Name}], f)
-	}
+// reportDelay gathers the changes that the status of a pool tells together.
+const reportDelay = 200 * time.Millisecond
+
+// judge writes on each advertisement and each faulty reservation whether it is in force and, if not, why not;
+// pools are told by Report. One write that fails does not stop the others.
+func (c *Controller) judge(ctx context.Context, objects config.Objects, faults []config.Fault) error {
+	c.mu.Lock()
+	c.faults = faults
+	c.mu.Unlock()
 	var failed []error
-	for i := range objects.Pools {
-		o := &objects.Pools[i]
-		failed = append(failed, c.reportOn(ctx, o, o.Status.Conditions, byObject[id{config.KindIPAddressPool, o.Name}]))
-	}
 	for i := range objects.L2Advertisements {
 		o := &objects.L2Advertisements[i]
-		failed = append(failed, c.reportOn(ctx, o, o.Status.Conditions, byObject[id{config.KindL2Advertisement, o.Name}]))
+		failed = append(failed, c.judgeOne(ctx, o, o.Status.Conditions, faultsOf(faults, config.KindL2Advertisement, o.Name)))
 	}
+	for i := range objects.Reservations {
+		o := &objects.Reservations[i]
+		if own := faultsOf(faults, config.KindIPReservation, o.Namespace+"/"+o.Name); !inForce(own) {
+			failed = append(failed, c.judgeOne(ctx, o, o.Status.Conditions, own))
+		}
+	}
+	failed = append(failed, c.Report(ctx, objects))
 	return errors.Join(failed...)
 }
 
-func (c *Controller) reportOn(ctx context.Context, o client.Object, have []metav1.Condition, faults []config.Fault) error {
+func faultsOf(faults []config.Fault, kind, name string) []config.Fault {
+	var own []config.Fault
+	for _, f := range faults {
+		if f.Kind == kind && f.Name == name {
+			own = append(own, f)
+		}
+	}
+	return own
+}
+
+func inForce(faults []config.Fault) bool {
+	for _, f := range faults {
+		if !f.Warning {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Controller) judgeOne(ctx context.Context, o client.Object, have []metav1.Condition, faults []config.Fault) error {
 	want := condition(have, readiness(o.GetGeneration(), faults), c.Now())
 	if old := meta.FindStatusCondition(have, want.Type); old != nil && *old == want {
 		return nil
 	}
 	conditions := append([]metav1.Condition{}, have...)
 	meta.SetStatusCondition(&conditions, want)
-	if err := c.Writer.WriteConditions(ctx, o, conditions); err != nil {
+	if err := c.Writer.WriteStatus(ctx, o, map[string]any{"conditions": conditions}); err != nil {
 		return err
 	}
-	_ = level.Info(c.Logger).Log("msg", "judged", "kind", fmt.Sprintf("%T", o), "name", o.GetName(), "ready", want.Status, "reason", want.Reason, "detail", want.Message)
-	if len(faults) > 0 {
-		c.Event(o, corev1.EventTypeWarning, want.Reason, "Configure", want.Message)
-	}
+	c.tellReadiness(o, want)
 	return nil
+}
+
+// tellReadiness logs a changed verdict on an object, and records an event when it is a bad one.
+func (c *Controller) tellReadiness(o client.Object, ready metav1.Condition) {
+	kind := strings.TrimPrefix(fmt.Sprintf("%T", o), "*v1beta1.")
+	_ = level.Info(c.Logger).Log("msg", "judged", "kind", kind, "name", o.GetName(), "ready", ready.Status, "reason", ready.Reason, "detail", ready.Message)
+	if ready.Reason != string(config.InForce) {
+		c.Event(o, corev1.EventTypeWarning, ready.Reason, "Configure", ready.Message)
+	}
 }
 
 // readiness sums the faults of one object up: warnings alone leave it in force, under the warning's reason.
@@ -73,4 +105,40 @@ func readiness(generation int64, faults []config.Fault) metav1.Condition {
 		ready.Message = strings.Join(messages, "; ")
 	}
 	return ready
+}
+
+// Report writes what the pools' statuses say, keeps the pools in use from vanishing, and frees what has been
+// kept for long enough.
+func (c *Controller) Report(ctx context.Context, objects config.Objects) error {
+	c.mu.Lock()
+	changed := c.ledger.Tick(c.Now())
+	usage, snapshot, faults, expiry := c.ledger.Usage(), c.snapshot, c.faults, c.ledger.Expiry()
+	c.mu.Unlock()
+	if len(changed.Services)+len(changed.Reservations) > 0 {
+		c.follow(changed, types.NamespacedName{})
+	}
+	if !expiry.IsZero() {
+		c.Queue.EnqueueReport(expiry.Sub(c.Now()))
+	}
+	c.Metrics.pools(snapshot, usage)
+	var failed []error
+	for i := range objects.Pools {
+		o := &objects.Pools[i]
+		status := poolStatus(o, snapshot, usage[o.Name], faultsOf(faults, config.KindIPAddressPool, o.Name), c.Now())
+		failed = append(failed, c.writePool(ctx, o, status, len(usage[o.Name].Holdings) > 0))
+	}
+	return errors.Join(failed...)
+}
+
+// statusOf turns a status into one that says "null" for what it lacks, so that a merge takes that away.
+func statusOf(status any) map[string]any {
+	data, err := json.Marshal(status)
+	fields := map[string]any{"conditions": nil, "ipv4": nil, "ipv6": nil, "holders": nil, "moreHolders": nil, "held": nil, "addresses": nil}
+	if err == nil {
+		err = json.Unmarshal(data, &fields)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("encode %T: %v", status, err)) // a type of ours that cannot be JSON
+	}
+	return fields
 }

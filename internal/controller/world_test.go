@@ -2,13 +2,18 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"iter"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -20,6 +25,7 @@ import (
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
 	"github.com/lanyard-lb/lanyard/internal/config"
 	"github.com/lanyard-lb/lanyard/internal/kube"
+	"github.com/lanyard-lb/lanyard/internal/record"
 )
 
 // world is an API server in small: it holds objects, refuses writes to a version that is not the newest, and
@@ -29,7 +35,10 @@ type world struct {
 	controller *Controller
 	objects    config.Objects
 	services   map[types.NamespacedName]*corev1.Service
+	records    *records
 	queue      []types.NamespacedName
+	configure  bool
+	report     bool
 	version    int
 	writes     int
 	events     []string
@@ -37,28 +46,44 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	return &world{t: t, services: map[types.NamespacedName]*corev1.Service{}, clock: time.Unix(1_700_000_000, 0)}
+	return &world{t: t, services: map[types.NamespacedName]*corev1.Service{}, records: newRecords(), clock: time.Unix(1_700_000_000, 0)}
 }
 
 // start runs a controller (a new one, if one ran before) until nothing is left to do.
 func (w *world) start(class string) {
 	w.t.Helper()
 	w.queue = nil
-	w.controller = New(Config{Class: class, Writer: w, Enqueue: w.enqueue, Event: w.event, Logger: log.NewNopLogger(), Now: w.now})
-	var all []corev1.Service
-	for _, s := range w.services {
-		all = append(all, *s.DeepCopy())
-		w.enqueue(client.ObjectKeyFromObject(s))
+	metrics, err := NewMetrics(prometheus.NewRegistry())
+	if err != nil {
+		w.t.Fatal(err)
 	}
-	if err := w.controller.Start(context.Background(), w.objects, all); err != nil {
+	w.controller = New(Config{Class: class, Writer: w, Records: w.records, Queue: w, Event: w.event, Metrics: metrics,
+		Logger: log.NewNopLogger(), Now: w.now})
+	for _, s := range w.services {
+		w.Enqueue(client.ObjectKeyFromObject(s))
+	}
+	if err := w.controller.Start(context.Background(), w.objects, w.list); err != nil {
 		w.t.Fatal(err)
 	}
 	w.settle()
 }
 
+func (w *world) list(context.Context) ([]corev1.Service, error) {
+	var all []corev1.Service
+	for _, s := range w.services {
+		all = append(all, *s.DeepCopy())
+	}
+	return all, nil
+}
+
 func (w *world) now() time.Time { w.clock = w.clock.Add(time.Second); return w.clock }
 
-func (w *world) enqueue(names ...types.NamespacedName) { w.queue = append(w.queue, names...) }
+// Enqueue and the next two are the queue.
+func (w *world) Enqueue(names ...types.NamespacedName) { w.queue = append(w.queue, names...) }
+
+func (w *world) EnqueueConfigure() { w.configure = true }
+
+func (w *world) EnqueueReport(after time.Duration) { w.report = w.report || after <= reportDelay }
 
 func (w *world) event(_ client.Object, eventType, reason, _, _ string) {
 	w.events = append(w.events, eventType+" "+reason)
@@ -66,9 +91,13 @@ func (w *world) event(_ client.Object, eventType, reason, _, _ string) {
 
 func (w *world) settle() {
 	w.t.Helper()
-	for calls := 0; len(w.queue) > 0; calls++ {
+	for calls := 0; len(w.queue) > 0 || w.configure || w.report; calls++ {
 		if calls > 1000 {
 			w.t.Fatal("the controller does not come to rest")
+		}
+		if len(w.queue) == 0 {
+			w.callRest()
+			continue
 		}
 		name := w.queue[0]
 		w.queue = w.queue[1:]
@@ -79,6 +108,19 @@ func (w *world) settle() {
 		if err := w.controller.Service(context.Background(), name, seen); err != nil {
 			w.t.Fatal(err)
 		}
+	}
+}
+
+// callRest makes the calls that are not about one Service.
+func (w *world) callRest() {
+	w.t.Helper()
+	call := w.controller.Report
+	if w.configure {
+		call = w.controller.Configure
+	}
+	w.configure, w.report = false, false
+	if err := call(context.Background(), w.objects); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
@@ -107,35 +149,60 @@ func (w *world) apply(name string, change ...func(*corev1.Service)) {
 func (w *world) delete(name string) {
 	key := types.NamespacedName{Namespace: "default", Name: name}
 	delete(w.services, key)
-	w.enqueue(key)
+	w.Enqueue(key)
 	w.settle()
 }
 
 func (w *world) touch(s *corev1.Service) {
 	w.version++
 	s.ResourceVersion = fmt.Sprint(w.version)
-	w.enqueue(client.ObjectKeyFromObject(s))
+	w.Enqueue(client.ObjectKeyFromObject(s))
 }
 
 // pools replaces the pools: "name: range range".
 func (w *world) pools(texts ...string) {
 	w.t.Helper()
+	old := w.objects.Pools
 	w.objects.Pools = nil
 	for i, text := range texts {
 		name, ranges, _ := strings.Cut(text, ": ")
-		p := v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(time.Unix(int64(i), 0))}}
+		p := v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name), CreationTimestamp: metav1.NewTime(time.Unix(int64(i), 0))}}
+		for _, o := range old {
+			if o.Name == name {
+				p = o
+			}
+		}
+		p.Spec.Addresses = nil
 		for r := range strings.FieldsSeq(ranges) {
 			p.Spec.Addresses = append(p.Spec.Addresses, v1beta1.AddressRange(r))
 		}
 		w.objects.Pools = append(w.objects.Pools, p)
 	}
+	w.reconfigure()
+}
+
+func (w *world) reconfigure() {
+	w.t.Helper()
 	if w.controller == nil {
 		return
 	}
-	if err := w.controller.Configure(context.Background(), w.objects); err != nil {
-		w.t.Fatal(err)
-	}
+	w.configure = true
 	w.settle()
+}
+
+// reservation adds or replaces a reservation in the namespace default.
+func (w *world) reservation(name string, spec v1beta1.IPReservationSpec) {
+	w.t.Helper()
+	w.unreserve(name)
+	w.objects.Reservations = append(w.objects.Reservations, v1beta1.IPReservation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID("r-" + name)}, Spec: spec})
+	w.reconfigure()
+}
+
+func (w *world) unreserve(name string) {
+	w.t.Helper()
+	w.objects.Reservations = slices.DeleteFunc(w.objects.Reservations, func(r v1beta1.IPReservation) bool { return r.Name == name })
+	w.reconfigure()
 }
 
 func (w *world) WriteServiceStatus(_ context.Context, seen *corev1.Service, o kube.ServiceStatus) error {
@@ -155,13 +222,34 @@ func (w *world) WriteServiceStatus(_ context.Context, seen *corev1.Service, o ku
 	return nil
 }
 
-func (w *world) WriteConditions(_ context.Context, seen client.Object, conditions []metav1.Condition) error {
+func (w *world) WriteStatus(_ context.Context, seen client.Object, status any) error {
+	data, err := json.Marshal(map[string]any{"status": status})
+	if err != nil {
+		return err
+	}
+	w.writes++
 	for i := range w.objects.Pools {
-		if w.objects.Pools[i].Name == seen.GetName() {
-			w.objects.Pools[i].Status.Conditions = conditions
-			w.writes++
+		if p := &w.objects.Pools[i]; client.Object(p) == seen {
+			fresh := v1beta1.IPAddressPool{ObjectMeta: p.ObjectMeta, Spec: p.Spec}
+			err = json.Unmarshal(data, &fresh)
+			*p = fresh
+			w.report = true
 		}
 	}
+	for i := range w.objects.Reservations {
+		if r := &w.objects.Reservations[i]; client.Object(r) == seen {
+			fresh := v1beta1.IPReservation{ObjectMeta: r.ObjectMeta, Spec: r.Spec}
+			err = json.Unmarshal(data, &fresh)
+			*r = fresh
+			w.configure = true
+		}
+	}
+	return err
+}
+
+func (w *world) WriteFinalizers(_ context.Context, seen client.Object, finalizers []string) error {
+	seen.SetFinalizers(finalizers)
+	w.writes++
 	return nil
 }
 
@@ -185,11 +273,78 @@ func (w *world) expect(name, want string) {
 	}
 }
 
-func (w *world) expectPool(name string, status metav1.ConditionStatus, reason, message string) {
+func (w *world) pool(name string) *v1beta1.IPAddressPool {
 	w.t.Helper()
 	at := slices.IndexFunc(w.objects.Pools, func(p v1beta1.IPAddressPool) bool { return p.Name == name })
-	c := meta.FindStatusCondition(w.objects.Pools[at].Status.Conditions, v1beta1.ConditionReady)
+	return &w.objects.Pools[at]
+}
+
+func (w *world) expectPool(name string, status metav1.ConditionStatus, reason, message string) {
+	w.t.Helper()
+	c := meta.FindStatusCondition(w.pool(name).Status.Conditions, v1beta1.ConditionReady)
 	if c == nil || c.Status != status || c.Reason != reason || !strings.Contains(c.Message, message) {
 		w.t.Errorf("pool %s says %+v, want %s %s %q", name, c, status, reason, message)
 	}
+}
+
+// records are allocation records in memory. They obey the rules of the real ones.
+type records struct {
+	blocks map[netip.Prefix]record.Block
+}
+
+func newRecords() *records { return &records{map[netip.Prefix]record.Block{}} }
+
+func (r *records) Load(context.Context) error { return nil }
+
+func (r *records) Commit(_ context.Context, changes ...record.Change) error {
+	var failed []error
+	for _, c := range changes {
+		p := record.BlockOf(c.Addr)
+		if _, known := r.blocks[p]; !known {
+			r.blocks[p] = record.New(p)
+		}
+		_, err := r.blocks[p].Apply(c)
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
+}
+
+func (r *records) Lookup(a netip.Addr) (record.Entry, bool) {
+	b, known := r.blocks[record.BlockOf(a)]
+	if !known {
+		return record.Entry{}, false
+	}
+	return b.Lookup(a)
+}
+
+func (r *records) All() iter.Seq[record.Entry] {
+	return func(yield func(record.Entry) bool) {
+		for _, b := range r.blocks {
+			for _, e := range b.Entries() {
+				if !yield(e) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (r *records) HeldBy(who record.Holder) []record.Entry {
+	var entries []record.Entry
+	for e := range r.All() {
+		if slices.ContainsFunc(e.Holders, func(h record.Holding) bool { return h.Same(who) }) {
+			entries = append(entries, e)
+		}
+	}
+	return entries
+}
+
+// holdersOf prints who holds an address, as the records say.
+func (r *records) holdersOf(ip string) string {
+	e, _ := r.Lookup(netip.MustParseAddr(ip))
+	var who []string
+	for _, h := range e.Holders {
+		who = append(who, h.Name)
+	}
+	return strings.Join(who, " ")
 }

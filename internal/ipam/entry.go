@@ -72,6 +72,9 @@ func (l *Ledger) keep(e *entry, chosen ...netip.Addr) {
 	}
 	e.Foreign = len(e.Assigned) == 0 && !e.Ours && slices.ContainsFunc(e.Status, func(ip netip.Addr) bool { return l.poolOf(ip) == nil })
 	had := slices.Concat(e.IPs(), e.lingering, chosen)
+	if e.isReservation { // what is in use is let go last
+		slices.SortStableFunc(candidates, func(a, b netip.Addr) int { return len(l.held[b]) - len(l.held[a]) })
+	}
 	e.Assigned, e.lingering = nil, nil
 	l.fill(e, slices.DeleteFunc(slices.Clone(candidates), func(ip netip.Addr) bool { return !l.mayKeep(e, ip) }))
 	for _, ip := range candidates {

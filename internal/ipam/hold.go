@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 )
@@ -58,7 +59,8 @@ func (l *Ledger) holds(e *entry, ip netip.Addr) bool { return slices.Contains(l.
 func (l *Ledger) taken(ip netip.Addr) bool {
 	_, kept := l.retained[ip]
 	_, bad := l.quarantine[ip]
-	return kept || bad || len(l.held[ip]) > 0
+	_, denied := l.denied[ip]
+	return kept || bad || denied || len(l.held[ip]) > 0
 }
 
 // poolOf returns the pool that may hand an address out, or nil.
@@ -112,6 +114,9 @@ func (l *Ledger) Holders(ip netip.Addr) (holders Changed) {
 	}
 	return holders
 }
+
+// Reservations returns the reservations that the ledger knows, in no particular order.
+func (l *Ledger) Reservations() []Key { return slices.Collect(maps.Keys(l.reservations)) }
 
 // InPool reports whether a pool may hand an address out.
 func (l *Ledger) InPool(ip netip.Addr) bool { return l.poolOf(ip) != nil }

@@ -21,6 +21,7 @@ type Ledger struct {
 	retained     map[netip.Addr]retention
 	released     map[netip.Addr]time.Time // when an address that is free became so
 	quarantine   map[netip.Addr]string    // addresses that a stranger uses, and what is known of it
+	denied       map[netip.Addr]string    // addresses that others have, as only they know
 	orphans      map[netip.Addr]bool      // held, in no pool, and their last pool wants them to move
 	waiting      []*entry                 // those that miss something, in the order in which they are served
 	freed        bool                     // whether something changed that those who wait may profit from
@@ -39,7 +40,7 @@ func NewLedger() *Ledger {
 	return &Ledger{
 		services: map[Key]*entry{}, reservations: map[Key]*entry{}, held: map[netip.Addr][]*entry{},
 		tenants: map[string]map[netip.Addr]int{}, sharing: map[string]map[netip.Addr]bool{}, retained: map[netip.Addr]retention{},
-		released: map[netip.Addr]time.Time{}, quarantine: map[netip.Addr]string{}, orphans: map[netip.Addr]bool{},
+		released: map[netip.Addr]time.Time{}, quarantine: map[netip.Addr]string{}, denied: map[netip.Addr]string{}, orphans: map[netip.Addr]bool{},
 	}
 }
 

@@ -44,6 +44,9 @@ func drawPools(t *rapid.T) []Pool {
 		}
 		pools[at].Ranges = append(pools[at].Ranges, r)
 	}
+	for _, p := range pools {
+		sortRanges(p.Ranges)
+	}
 	return pools
 }
 

@@ -23,6 +23,9 @@ func (l *Ledger) obstacle(e *entry, ip netip.Addr) refusal {
 	if known, bad := l.quarantine[ip]; bad {
 		return refuse(Quarantined, "a stranger on the LAN uses it (%s)", known)
 	}
+	if whose, denied := l.denied[ip]; denied && !l.holds(e, ip) {
+		return refuse(AddressInUse, "%s", whose)
+	}
 	switch {
 	case p == nil:
 		return refuse(AddressNotInPool, "no pool may hand it out")

@@ -3,6 +3,7 @@ package ipam
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -159,9 +160,14 @@ func parsePools(t *testing.T, input string) []Pool {
 		for _, w := range words[1:] {
 			parsePoolWord(t, &p, w)
 		}
+		sortRanges(p.Ranges)
 		pools = append(pools, p)
 	}
 	return pools
+}
+
+func sortRanges(ranges []iprange.Range) {
+	slices.SortFunc(ranges, func(a, b iprange.Range) int { return a.First().Compare(b.First()) })
 }
 
 func parsePoolWord(t *testing.T, p *Pool, word string) {

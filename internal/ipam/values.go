@@ -45,7 +45,7 @@ func (f Family) String() string {
 // Pool is a set of addresses that Services may be given.
 type Pool struct {
 	Name string
-	// Ranges that may be handed out; no two overlap, here or in another pool.
+	// Ranges that may be handed out, sorted; no two overlap, here or in another pool.
 	Ranges []iprange.Range
 	// AvoidBuggy leaves out IPv4 addresses that end in .0 or .255.
 	AvoidBuggy bool
@@ -69,7 +69,8 @@ type Pool struct {
 
 // Contains reports whether the pool may hand an address out.
 func (p Pool) Contains(a netip.Addr) bool {
-	return slices.ContainsFunc(p.Ranges, func(r iprange.Range) bool { return r.Contains(a) }) && !p.avoids(a)
+	_, listed := iprange.Search(p.Ranges, a)
+	return listed && !p.avoids(a)
 }
 
 func (p Pool) avoids(a netip.Addr) bool {

@@ -2,12 +2,14 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/go-kit/log/level"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
@@ -18,24 +20,36 @@ import (
 )
 
 // Allocator is what the controller's loop offers to be driven by. Service is called by several goroutines,
-// but never for one Service at the same time; Configure by one at a time.
+// but never for one Service at the same time; Configure and Report each by one at a time.
 type Allocator interface {
 	// Start is told everything once, before any other call: when each source has delivered its first full
-	// list and this process has become the leader.
-	Start(ctx context.Context, objects config.Objects, services []corev1.Service) error
+	// list and this process has become the leader. list asks the API server itself for all Services.
+	Start(ctx context.Context, objects config.Objects, list func(context.Context) ([]corev1.Service, error)) error
 	// Configure is told the whole configuration whenever a part of it has changed.
 	Configure(ctx context.Context, objects config.Objects) error
+	// Report is called when EnqueueReport has asked for it.
+	Report(ctx context.Context, objects config.Objects) error
 	// Service is told of one Service that changed or was enqueued; service is nil when it is gone.
 	Service(ctx context.Context, name types.NamespacedName, service *corev1.Service) error
 }
 
-// writers is how many statuses are written at the same time.
-const writers = 16
+// writers is how many Services are worked on at the same time. Most of that time is spent waiting for the
+// API server, and the more wait for the record of a block, the more share a write of it.
+const writers = 48
 
-// task is one entry of the queue: a Service, or, with no name, the configuration.
+// task is one entry of the queue: a Service, or one of the other two calls.
 type task struct {
 	types.NamespacedName
+	call call
 }
+
+type call int
+
+const (
+	service call = iota
+	configure
+	report
+)
 
 // AllocationQueue drives an Allocator while this process is the leader.
 type AllocationQueue struct {
@@ -53,8 +67,16 @@ func (c *Cluster) NewAllocationQueue() *AllocationQueue {
 // Enqueue has Service called for each of the names, soon and once, however often they are enqueued until then.
 func (q *AllocationQueue) Enqueue(names ...types.NamespacedName) {
 	for _, n := range names {
-		q.queue.Add(task{n})
+		q.queue.Add(task{NamespacedName: n})
 	}
+}
+
+// EnqueueConfigure has Configure called, soon and once.
+func (q *AllocationQueue) EnqueueConfigure() { q.queue.Add(task{call: configure}) }
+
+// EnqueueReport has Report called after a time, or earlier when somebody else asks for that.
+func (q *AllocationQueue) EnqueueReport(after time.Duration) {
+	q.queue.AddAfter(task{call: report}, after)
 }
 
 // Drive makes the queue call the allocator.
@@ -68,7 +90,8 @@ func (q *AllocationQueue) NeedLeaderElection() bool { return true }
 
 // Start runs the queue until ctx ends.
 func (q *AllocationQueue) Start(ctx context.Context) error {
-	err := q.cluster.sources(ctx, q.notify, &corev1.Service{}, &v1beta1.IPAddressPool{}, &v1beta1.L2Advertisement{}, &corev1.Node{})
+	err := q.cluster.sources(ctx, q.notify, &corev1.Service{}, &v1beta1.IPAddressPool{},
+		&v1beta1.IPReservation{}, &v1beta1.L2Advertisement{}, &corev1.Node{}, &corev1.Namespace{}, &networkingv1.ServiceCIDR{})
 	if err != nil {
 		return err
 	}
@@ -78,9 +101,11 @@ func (q *AllocationQueue) Start(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for range writers {
 		group.Go(func() error {
-			for q.next(ctx) {
+			for {
+				if more, err := q.next(ctx); err != nil || !more {
+					return err
+				}
 			}
-			return nil
 		})
 	}
 	<-ctx.Done()
@@ -89,33 +114,48 @@ func (q *AllocationQueue) Start(ctx context.Context) error {
 }
 
 func (q *AllocationQueue) start(ctx context.Context) error {
-	objects, err := q.cluster.objects(ctx)
+	objects, err := q.cluster.allocationObjects(ctx)
 	if err != nil {
 		return err
 	}
-	var services corev1.ServiceList
-	if err := q.cluster.manager.GetCache().List(ctx, &services); err != nil {
-		return fmt.Errorf("list Services: %w", err)
+	return q.allocator.Start(ctx, objects, q.cluster.listServices)
+}
+
+// listServices asks the API server itself, page by page.
+func (c *Cluster) listServices(ctx context.Context) ([]corev1.Service, error) {
+	var all []corev1.Service
+	for next := ""; ; {
+		var page corev1.ServiceList
+		if err := c.manager.GetAPIReader().List(ctx, &page, client.Limit(500), client.Continue(next)); err != nil {
+			return nil, fmt.Errorf("list Services: %w", err)
+		}
+		all = append(all, page.Items...)
+		if next = page.Continue; next == "" {
+			return all, nil
+		}
 	}
-	return q.allocator.Start(ctx, objects, services.Items)
 }
 
 func (q *AllocationQueue) notify(o client.Object) {
-	if service, ok := o.(*corev1.Service); ok {
-		q.Enqueue(client.ObjectKeyFromObject(service))
+	if s, ok := o.(*corev1.Service); ok {
+		q.Enqueue(client.ObjectKeyFromObject(s))
 		return
 	}
-	q.queue.Add(task{})
+	q.EnqueueConfigure()
 }
 
-// next carries out one task; it returns false when the queue has been shut down.
-func (q *AllocationQueue) next(ctx context.Context) bool {
+// next carries out one task; more is false when the queue has been shut down. The error is one that this
+// process cannot go on after.
+func (q *AllocationQueue) next(ctx context.Context) (more bool, _ error) {
 	t, down := q.queue.Get()
 	if down {
-		return false
+		return false, nil
 	}
 	defer q.queue.Done(t)
+	var fenced *FencedError
 	switch err := q.do(ctx, t); {
+	case errors.As(err, &fenced):
+		return false, err
 	case err == nil:
 		q.queue.Forget(t)
 	case ctx.Err() != nil:
@@ -126,26 +166,29 @@ func (q *AllocationQueue) next(ctx context.Context) bool {
 		_ = level.Error(q.cluster.logger).Log("msg", "could not carry out a change, trying again", "service", t.NamespacedName, "err", err)
 		q.queue.AddRateLimited(t)
 	}
-	return true
+	return true, nil
 }
 
 func (q *AllocationQueue) do(ctx context.Context, t task) error {
-	if t == (task{}) {
-		objects, err := q.cluster.objects(ctx)
-		if err != nil {
+	if t.call != service {
+		objects, err := q.cluster.allocationObjects(ctx)
+		switch {
+		case err != nil:
 			return err
+		case t.call == report:
+			return q.allocator.Report(ctx, objects)
 		}
 		return q.allocator.Configure(ctx, objects)
 	}
-	var service corev1.Service
-	err := q.cluster.manager.GetCache().Get(ctx, t.NamespacedName, &service)
+	var s corev1.Service
+	err := q.cluster.manager.GetCache().Get(ctx, t.NamespacedName, &s)
 	if apierrors.IsNotFound(err) {
 		return q.allocator.Service(ctx, t.NamespacedName, nil)
 	}
 	if err != nil {
 		return fmt.Errorf("get Service %s: %w", t, err)
 	}
-	return q.allocator.Service(ctx, t.NamespacedName, &service)
+	return q.allocator.Service(ctx, t.NamespacedName, &s)
 }
 
 // objects lists from the caches what a configuration is made of.
@@ -159,4 +202,25 @@ func (c *Cluster) objects(ctx context.Context) (config.Objects, error) {
 		}
 	}
 	return config.Objects{Pools: pools.Items, L2Advertisements: ads.Items, Nodes: nodes.Items}, nil
+}
+
+// allocationObjects lists from the caches what only the controller needs, too.
+func (c *Cluster) allocationObjects(ctx context.Context) (config.Objects, error) {
+	objects, err := c.objects(ctx)
+	if err != nil {
+		return config.Objects{}, err
+	}
+	var reservations v1beta1.IPReservationList
+	var namespaces corev1.NamespaceList
+	var cidrs networkingv1.ServiceCIDRList
+	for _, list := range []client.ObjectList{&reservations, &namespaces, &cidrs} {
+		if err := c.manager.GetCache().List(ctx, list); err != nil {
+			return config.Objects{}, fmt.Errorf("list %T: %w", list, err)
+		}
+	}
+	objects.Reservations, objects.Namespaces = reservations.Items, namespaces.Items
+	for _, o := range cidrs.Items {
+		objects.ServiceCIDRs = append(objects.ServiceCIDRs, o.Spec.CIDRs...)
+	}
+	return objects, nil
 }

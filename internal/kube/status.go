@@ -47,20 +47,32 @@ func (c *Cluster) WriteServiceStatus(ctx context.Context, seen *corev1.Service, 
 	return nil
 }
 
-// WriteConditions replaces all conditions of an object of Lanyard's own, as it was seen: when it has changed
-// since, nothing is written and the error is a conflict (apierrors.IsConflict).
-func (c *Cluster) WriteConditions(ctx context.Context, seen client.Object, conditions []metav1.Condition) error {
-	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": seen.GetUID(), "resourceVersion": seen.GetResourceVersion()},
-		"status":   map[string]any{"conditions": conditions},
-	})
+// WriteStatus replaces the fields of the status of an object of Lanyard's own that are given (null takes one
+// away), as it was seen: when it has changed since, nothing is written and the error is a conflict
+// (apierrors.IsConflict).
+func (c *Cluster) WriteStatus(ctx context.Context, seen client.Object, status any) error {
+	return c.merge(ctx, seen, map[string]any{}, map[string]any{"status": status}, c.manager.GetClient().Status().Patch)
+}
+
+// WriteFinalizers replaces the finalizers of an object of Lanyard's own, as it was seen; see WriteStatus.
+func (c *Cluster) WriteFinalizers(ctx context.Context, seen client.Object, finalizers []string) error {
+	patch := func(ctx context.Context, o client.Object, p client.Patch, _ ...client.SubResourcePatchOption) error {
+		return c.manager.GetClient().Patch(ctx, o, p)
+	}
+	return c.merge(ctx, seen, map[string]any{"finalizers": finalizers}, map[string]any{}, patch)
+}
+
+func (c *Cluster) merge(ctx context.Context, seen client.Object, metadata, body map[string]any,
+	patch func(context.Context, client.Object, client.Patch, ...client.SubResourcePatchOption) error) error {
+	metadata["uid"], metadata["resourceVersion"] = seen.GetUID(), seen.GetResourceVersion()
+	body["metadata"] = metadata
+	data, err := json.Marshal(body)
 	if err != nil {
-		return fmt.Errorf("encode the conditions of %T %s: %w", seen, seen.GetName(), err)
+		return fmt.Errorf("encode a change of %T %s: %w", seen, seen.GetName(), err)
 	}
 	target := seen.DeepCopyObject().(client.Object)
-	err = c.manager.GetClient().Status().Patch(ctx, target, client.RawPatch(types.MergePatchType, patch))
-	if err != nil {
-		return fmt.Errorf("write the conditions of %T %s: %w", seen, seen.GetName(), err)
+	if err := patch(ctx, target, client.RawPatch(types.MergePatchType, data)); err != nil {
+		return fmt.Errorf("write %T %s: %w", seen, seen.GetName(), err)
 	}
 	return nil
 }

@@ -1,0 +1,96 @@
+package controller
+
+import (
+	"math/big"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/lanyard-lb/lanyard/internal/config"
+	"github.com/lanyard-lb/lanyard/internal/ipam"
+)
+
+// Metrics of the controller.
+type Metrics struct {
+	addresses *prometheus.GaugeVec
+	decisions *prometheus.CounterVec
+	latency   prometheus.Histogram
+	conflicts prometheus.Counter
+	leading   prometheus.Gauge
+}
+
+// NewMetrics returns metrics that stand in the registry.
+func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
+	m := &Metrics{
+		addresses: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "lanyard_pool_addresses",
+			Help: "Addresses of a pool by family and state: total, assigned, available, quarantined.",
+		}, []string{"pool", "family", "state"}),
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lanyard_allocations_total",
+			Help: "Statuses written on Services by result (assigned, partial or pending) and reason.",
+		}, []string{"result", "reason"}),
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "lanyard_allocation_duration_seconds",
+			Help:    "From a Service first seen without an address to its status written with all it asks for.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 3600},
+		}),
+		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "lanyard_allocation_conflicts_total",
+			Help: "Addresses found with two holders: in statuses at start, or in the records against the ledger.",
+		}),
+		leading: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "lanyard_controller_leading",
+			Help: "1 while this controller is the one that assigns addresses.",
+		}),
+	}
+	for _, c := range []prometheus.Collector{m.addresses, m.decisions, m.latency, m.conflicts, m.leading} {
+		if err := registry.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *Metrics) conflict() { m.conflicts.Inc() }
+
+// pools sets the gauges of all pools in force; those of others vanish.
+func (m *Metrics) pools(s config.Snapshot, usage map[string]ipam.Usage) {
+	m.leading.Set(1)
+	m.addresses.Reset()
+	for name, totals := range s.Totals {
+		for f, total := range totals {
+			u := usage[name]
+			size, _ := new(big.Float).SetInt(total).Float64()
+			taken := float64(u.Assigned[f] + u.Kept[f] + u.Quarantined[f])
+			for state, value := range map[string]float64{
+				"total": size, "assigned": float64(u.Assigned[f]), "available": size - taken, "quarantined": float64(u.Quarantined[f]),
+			} {
+				m.addresses.WithLabelValues(name, f.String(), state).Set(value)
+			}
+		}
+	}
+}
+
+// measure counts a status that has been written.
+func (c *Controller) measure(s *corev1.Service, d ipam.Decision) {
+	result := "assigned"
+	switch {
+	case len(d.Missing) > 0 && len(d.Assigned) > 0:
+		result = "partial"
+	case len(d.Missing) > 0:
+		result = "pending"
+	}
+	c.Metrics.decisions.WithLabelValues(result, string(d.Reason)).Inc()
+	name := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
+	c.mu.Lock()
+	since, waited := c.seen[name]
+	if result == "assigned" {
+		delete(c.seen, name)
+	}
+	c.mu.Unlock()
+	if waited && result == "assigned" {
+		c.Metrics.latency.Observe(c.Now().Sub(since).Seconds())
+	}
+}

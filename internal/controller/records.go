@@ -1,0 +1,101 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/go-kit/log/level"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/lanyard-lb/lanyard/internal/ipam"
+	"github.com/lanyard-lb/lanyard/internal/record"
+)
+
+func holder(s *corev1.Service) record.Holder {
+	return record.Holder{Kind: record.Service, Namespace: s.Namespace, Name: s.Name, UID: string(s.UID)}
+}
+
+// remembered is the request of a Service, with the addresses that the records say it holds beside those of
+// its status: an earlier controller may have got no further than that.
+func (c *Controller) remembered(s *corev1.Service) ipam.Request {
+	r := request(s)
+	who := holder(s)
+	for _, e := range c.Records.HeldBy(who) {
+		own := slices.ContainsFunc(e.Holders, func(h record.Holding) bool { return h.Holder == who })
+		if own && !slices.Contains(r.Status, e.Addr) {
+			r.Status, r.Ours = append(r.Status, e.Addr), true
+		}
+	}
+	return r
+}
+
+// hold commits to the records what is about to be written to a Service's status. When the records know
+// better who has an address, the ledger learns it, and the Service is decided on anew.
+func (c *Controller) hold(ctx context.Context, s *corev1.Service, d ipam.Decision, beside map[netip.Addr][]record.Holder, written bool) error {
+	who := holder(s)
+	var changes []record.Change
+	for _, a := range d.Assigned {
+		if e, known := c.Records.Lookup(a.IP); !known || e.Pool != a.Pool && a.Pool != "" || !isHeldBy(e, who) {
+			changes = append(changes, record.Hold(a.IP, who, a.Pool, c.Now(), beside[a.IP]...))
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	err := c.Records.Commit(ctx, changes...)
+	var held *record.HeldError
+	if errors.As(err, &held) {
+		c.learn(s, held)
+	}
+	return err
+}
+
+func isHeldBy(e record.Entry, who record.Holder) bool {
+	return slices.ContainsFunc(e.Holders, func(h record.Holding) bool { return h.Holder == who })
+}
+
+// learn has the ledger give up an address that the records say is somebody else's.
+func (c *Controller) learn(s *corev1.Service, held *record.HeldError) {
+	_ = level.Warn(c.Logger).Log("msg", "the records know another holder of an address", "service", s.Namespace+"/"+s.Name, "ip", held.Addr, "holder", held.By)
+	c.mu.Lock()
+	changed := c.ledger.Deny(ipam.Key{Namespace: s.Namespace, Name: s.Name}, held.Addr, held.Error())
+	c.mu.Unlock()
+	c.Metrics.conflict()
+	c.follow(changed, types.NamespacedName{})
+}
+
+// letGo releases in the records what a Service's status, as it has been written, no longer names.
+func (c *Controller) letGo(ctx context.Context, s *corev1.Service, d ipam.Decision) error {
+	who := holder(s)
+	var changes []record.Change
+	for _, e := range c.Records.HeldBy(who) {
+		for _, h := range e.Holders {
+			if h.Same(who) && (h.UID != who.UID || !slices.Contains(d.IPs(), e.Addr)) {
+				changes = append(changes, record.Release(e.Addr, h.Holder, c.Now()))
+			}
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return c.Records.Commit(ctx, changes...)
+}
+
+// releaseAll releases in the records whatever objects of a name hold.
+func (c *Controller) releaseAll(ctx context.Context, who record.Holder) error {
+	var changes []record.Change
+	for _, e := range c.Records.HeldBy(who) {
+		for _, h := range e.Holders {
+			if h.Same(who) {
+				changes = append(changes, record.Release(e.Addr, h.Holder, c.Now()))
+			}
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return c.Records.Commit(ctx, changes...)
+}

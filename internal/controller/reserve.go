@@ -1,0 +1,150 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/go-kit/log/level"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/lanyard-lb/lanyard/api/v1beta1"
+	"github.com/lanyard-lb/lanyard/internal/config"
+	"github.com/lanyard-lb/lanyard/internal/ipam"
+	"github.com/lanyard-lb/lanyard/internal/record"
+)
+
+func reservationHolder(r *v1beta1.IPReservation) record.Holder {
+	return record.Holder{Kind: record.Reservation, Namespace: r.Namespace, Name: r.Name, UID: string(r.UID)}
+}
+
+// reserve tells the ledger of all reservations, and carries out what it decides on them. One that fails does
+// not stop the others.
+func (c *Controller) reserve(ctx context.Context, objects config.Objects) error {
+	var failed []error
+	exists := map[ipam.Key]bool{}
+	for i := range objects.Reservations {
+		exists[ipam.Key{Namespace: objects.Reservations[i].Namespace, Name: objects.Reservations[i].Name}] = true
+	}
+	for _, k := range c.goneReservations(exists) {
+		if err := c.releaseAll(ctx, record.Holder{Kind: record.Reservation, Namespace: k.Namespace, Name: k.Name}); err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		c.mu.Lock()
+		changed := c.ledger.DeleteReservation(k)
+		c.mu.Unlock()
+		c.follow(changed, types.NamespacedName{})
+	}
+	for _, r := range c.reservations() {
+		c.mu.Lock()
+		changed := c.ledger.SetReservation(r)
+		c.mu.Unlock()
+		changed.Reservations = slices.DeleteFunc(changed.Reservations, func(k ipam.Key) bool { return k == r.Key })
+		if len(changed.Services)+len(changed.Reservations) > 0 {
+			c.follow(changed, types.NamespacedName{})
+		}
+	}
+	for i := range objects.Reservations {
+		failed = append(failed, c.carryOut(ctx, &objects.Reservations[i]))
+	}
+	return errors.Join(failed...)
+}
+
+func (c *Controller) reservations() []ipam.Reservation {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.snapshot.Reservations
+}
+
+func (c *Controller) goneReservations(exists map[ipam.Key]bool) []ipam.Key {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(c.ledger.Reservations(), func(k ipam.Key) bool { return exists[k] })
+}
+
+// carryOut commits what a reservation holds, writes its status and releases what it no longer holds.
+func (c *Controller) carryOut(ctx context.Context, r *v1beta1.IPReservation) error {
+	c.mu.Lock()
+	decision, known := c.ledger.ReservationDecision(ipam.Key{Namespace: r.Namespace, Name: r.Name})
+	beside, users := c.beside(decision), c.users(decision)
+	c.mu.Unlock()
+	if !known {
+		return nil // it has a fault, which its condition tells
+	}
+	who := reservationHolder(r)
+	var changes []record.Change
+	for _, a := range decision.Assigned {
+		if e, _ := c.Records.Lookup(a.IP); !isHeldBy(e, who) {
+			changes = append(changes, record.Hold(a.IP, who, a.Pool, c.Now(), beside[a.IP]...))
+		}
+	}
+	if len(changes) > 0 {
+		if err := c.Records.Commit(ctx, changes...); err != nil {
+			return err
+		}
+	}
+	if err := c.writeReservation(ctx, r, decision, users); err != nil {
+		return err
+	}
+	changes = nil
+	for _, e := range c.Records.HeldBy(who) {
+		for _, h := range e.Holders {
+			if h.Same(who) && (h.UID != who.UID || !slices.Contains(decision.IPs(), e.Addr)) {
+				changes = append(changes, record.Release(e.Addr, h.Holder, c.Now()))
+			}
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return c.Records.Commit(ctx, changes...)
+}
+
+// users names the Service that uses each address, the first by name.
+func (c *Controller) users(d ipam.Decision) map[netip.Addr]string {
+	users := map[netip.Addr]string{}
+	for _, a := range d.Assigned {
+		for _, k := range c.ledger.Holders(a.IP).Services {
+			if users[a.IP] == "" || k.Name < users[a.IP] {
+				users[a.IP] = k.Name
+			}
+		}
+	}
+	return users
+}
+
+func (c *Controller) writeReservation(ctx context.Context, r *v1beta1.IPReservation, d ipam.Decision, users map[netip.Addr]string) error {
+	ready := metav1.Condition{Type: v1beta1.ConditionReady, Status: metav1.ConditionTrue,
+		ObservedGeneration: r.Generation, Reason: string(d.Reason), Message: d.Message}
+	if len(d.Missing) > 0 {
+		ready.Status = metav1.ConditionFalse
+	}
+	status := v1beta1.IPReservationStatus{Conditions: slices.Clone(r.Status.Conditions)}
+	meta.SetStatusCondition(&status.Conditions, condition(r.Status.Conditions, ready, c.Now()))
+	for _, a := range d.Assigned {
+		status.Held = append(status.Held, a.IP.String())
+		status.Addresses = append(status.Addresses, v1beta1.ReservedAddress{Address: a.IP.String(), Pool: a.Pool, Service: users[a.IP]})
+	}
+	if equality.Semantic.DeepEqual(status, r.Status) {
+		return nil
+	}
+	if err := c.Writer.WriteStatus(ctx, r, statusOf(status)); err != nil {
+		return err
+	}
+	old := meta.FindStatusCondition(r.Status.Conditions, v1beta1.ConditionReady)
+	if old == nil || old.Reason != ready.Reason || old.Status != ready.Status {
+		_ = level.Info(c.Logger).Log("msg", "reservation written", "reservation", r.Namespace+"/"+r.Name, "reason", d.Reason, "detail", d.Message)
+		eventType := corev1.EventTypeNormal
+		if ready.Status != metav1.ConditionTrue {
+			eventType = corev1.EventTypeWarning
+		}
+		c.Event(r, eventType, ready.Reason, "ReserveAddress", d.Message)
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/go-kit/log/level"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/lanyard-lb/lanyard/internal/config"
+	"github.com/lanyard-lb/lanyard/internal/ipam"
+	"github.com/lanyard-lb/lanyard/internal/kube"
+	"github.com/lanyard-lb/lanyard/internal/record"
+)
+
+// Start learns every pool, record and Service before anything is decided, so that nobody is given an address
+// that a status somewhere already names. The records are taken over before the Services are listed: from then
+// on no other controller can add to what the list shows.
+func (c *Controller) Start(ctx context.Context, objects config.Objects, list func(context.Context) ([]corev1.Service, error)) error {
+	if err := c.Records.Load(ctx); err != nil {
+		return err
+	}
+	services, err := list(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.releaseGone(ctx, objects, services); err != nil {
+		return err
+	}
+	var requests []ipam.Request
+	for i := range services {
+		if kube.IsOurs(&services[i], c.Class) {
+			requests = append(requests, c.remembered(&services[i]))
+		}
+	}
+	c.mu.Lock()
+	snapshot, faults := config.Parse(objects)
+	c.snapshot, c.ledger = snapshot, ipam.NewLedger()
+	c.ledger.Tick(c.Now())
+	c.ledger.SetPools(snapshot.Pools)
+	for e := range c.Records.All() {
+		if len(e.Holders) == 0 && len(e.Previous) > 0 {
+			last := e.Previous[0]
+			c.ledger.Remember(e.Addr, ipam.Key{Namespace: last.Namespace, Name: last.Name}, last.To)
+		}
+	}
+	changed := c.ledger.Load(requests, snapshot.Reservations)
+	c.mu.Unlock()
+	_ = level.Info(c.Logger).Log("msg", "serving", "class", c.Class, "pools", len(snapshot.Pools), "services", len(requests))
+	c.audit(services)
+	c.follow(changed, types.NamespacedName{})
+	if err := c.reserve(ctx, objects); err != nil {
+		return err
+	}
+	return c.judge(ctx, objects, faults)
+}
+
+// releaseGone releases in the records what is held by objects that went while nobody was looking.
+func (c *Controller) releaseGone(ctx context.Context, objects config.Objects, services []corev1.Service) error {
+	alive := map[record.Holder]bool{}
+	for i := range services {
+		alive[holder(&services[i])] = true
+	}
+	for i := range objects.Reservations {
+		alive[reservationHolder(&objects.Reservations[i])] = true
+	}
+	var changes []record.Change
+	for e := range c.Records.All() {
+		for _, h := range e.Holders {
+			if !alive[h.Holder] {
+				changes = append(changes, record.Release(e.Addr, h.Holder, c.Now()))
+			}
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return c.Records.Commit(ctx, changes...)
+}
+
+// audit reports the addresses that stand in the statuses of several Services which may not share them:
+// somebody else must have made them. The Services that do not keep theirs are told like any other.
+func (c *Controller) audit(services []corev1.Service) {
+	named := map[netip.Addr][]*corev1.Service{}
+	for i := range services {
+		for _, ip := range kube.IngressIPs(&services[i]) {
+			if kube.IsOurs(&services[i], c.Class) {
+				named[ip] = append(named[ip], &services[i])
+			}
+		}
+	}
+	for ip, list := range named {
+		loses := func(s *corev1.Service) bool {
+			d, _ := c.decision(types.NamespacedName{Namespace: s.Namespace, Name: s.Name})
+			return !slices.Contains(d.IPs(), ip)
+		}
+		if len(list) < 2 || !slices.ContainsFunc(list, loses) {
+			continue
+		}
+		var who []string
+		for _, s := range list {
+			who = append(who, s.Namespace+"/"+s.Name)
+		}
+		slices.Sort(who)
+		text := fmt.Sprintf("%s stands in the statuses of %s, which may not share it", ip, strings.Join(who, " and "))
+		_ = level.Error(c.Logger).Log("msg", "duplicate address", "ip", ip, "services", strings.Join(who, ","))
+		c.Metrics.conflict()
+		for _, s := range list {
+			c.Event(s, corev1.EventTypeWarning, "DuplicateAddress", "AuditAddresses", text)
+		}
+	}
+}
+
+func (c *Controller) decision(name types.NamespacedName) (ipam.Decision, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ledger.Decision(key(name))
+}

@@ -1,0 +1,183 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/util/uuid"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/lanyard-lb/lanyard/api/v1beta1"
+	"github.com/lanyard-lb/lanyard/internal/record"
+)
+
+// recordsAPI is what Records need of the API server. Reads must come from it and not from a cache.
+type recordsAPI interface {
+	Get(ctx context.Context, key client.ObjectKey, o client.Object, _ ...client.GetOption) error
+	List(ctx context.Context, list client.ObjectList, _ ...client.ListOption) error
+	Create(ctx context.Context, o client.Object, _ ...client.CreateOption) error
+	Update(ctx context.Context, o client.Object, _ ...client.UpdateOption) error
+}
+
+// Records are the durable memory of who holds which address: one IPAllocationRecord for each block of 64.
+// They are what fences controllers off from each other, if their users keep to two rules:
+//
+//   - A status is given an address only after Commit of its Hold, and is written as it was seen before that
+//     Commit (with its resourceVersion).
+//   - Release is committed only after the holder is gone, or after a status without the address has been
+//     written: one that the API server has given a new resourceVersion.
+//
+// Load takes every record over for a new epoch; from then on no controller of an older one can commit
+// anything, and so can never write an address that was released behind its back. All methods are safe for
+// concurrent use.
+type Records struct {
+	api    recordsAPI
+	writer string
+	logger log.Logger
+
+	mu   sync.Mutex
+	term *term // nil before Load
+}
+
+// directAPI reads from the API server what the manager's own client reads from its caches.
+type directAPI struct {
+	client.Reader
+	writer client.Writer
+}
+
+func (d directAPI) Create(ctx context.Context, o client.Object, opts ...client.CreateOption) error {
+	return d.writer.Create(ctx, o, opts...)
+}
+
+func (d directAPI) Update(ctx context.Context, o client.Object, opts ...client.UpdateOption) error {
+	return d.writer.Update(ctx, o, opts...)
+}
+
+// NewRecords returns Records that know nothing until Load. Neither needs Run.
+func (c *Cluster) NewRecords() *Records {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	api := directAPI{Reader: c.manager.GetAPIReader(), writer: c.manager.GetClient()}
+	return newRecords(api, host+"_"+string(uuid.NewUUID()), c.logger)
+}
+
+func newRecords(api recordsAPI, writer string, logger log.Logger) *Records {
+	return &Records{api: api, writer: writer, logger: logger}
+}
+
+// FencedError says that another controller has taken the records over. This process cannot commit anything
+// any more and should end.
+type FencedError struct {
+	By    string // the process
+	Epoch int64
+}
+
+// Error names the other controller.
+func (e *FencedError) Error() string {
+	return fmt.Sprintf("another controller, %s, has taken over (epoch %d)", e.By, e.Epoch)
+}
+
+// claimers is how many records Load writes at the same time.
+const claimers = 16
+
+// Load reads all records from the API server and takes them over. It must be called after this process has
+// become the leader, before anything is decided, and the Services must be listed after it. What is damaged
+// in a record is logged and, with the next write, dropped.
+func (r *Records) Load(ctx context.Context) error {
+	t := newTerm(r)
+	prefixes, err := r.list(ctx, t)
+	if err != nil {
+		return err
+	}
+	t.epoch++
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(claimers)
+	for _, p := range prefixes {
+		group.Go(func() error { return t.slot(p).commit(ctx, nil) })
+	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("take the allocation records over: %w", err)
+	}
+	r.mu.Lock()
+	r.term = t
+	r.mu.Unlock()
+	_ = level.Info(r.logger).Log("msg", "allocation records taken over", "records", len(prefixes), "epoch", t.epoch)
+	return nil
+}
+
+// page is how many records are listed by one request.
+const page = 200
+
+// list puts all records into a term that nobody else uses yet, and their highest epoch.
+func (r *Records) list(ctx context.Context, t *term) (prefixes []netip.Prefix, _ error) {
+	for next := ""; ; {
+		var records v1beta1.IPAllocationRecordList
+		if err := r.api.List(ctx, &records, client.Limit(page), client.Continue(next)); err != nil {
+			return nil, fmt.Errorf("list IPAllocationRecords: %w", err)
+		}
+		for i := range records.Items {
+			o := &records.Items[i]
+			p, err := netip.ParsePrefix(o.Block)
+			if err != nil || record.BlockOf(p.Addr()) != p || record.Name(p) != o.Name {
+				_ = level.Warn(r.logger).Log("msg", "left an allocation record out: its name and block do not go together", "record", o.Name, "block", o.Block)
+				continue
+			}
+			t.epoch = max(t.epoch, o.Epoch)
+			t.slot(p).learn(o)
+			prefixes = append(prefixes, p)
+		}
+		if next = records.Continue; next == "" {
+			return prefixes, nil
+		}
+	}
+}
+
+// Commit makes the changes durable and returns when they are. Changes to one block that come while another
+// write of it is under way are written together. The changes are independent of each other: the error joins
+// those of the ones that failed, and the others are made. Among the errors are
+//
+//   - *record.HeldError: somebody else holds the address, as the API server tells at this time;
+//   - *record.FencedError, *record.FullError;
+//   - errors of the API server, wrapped, and that of ctx: then it is not known whether the changes of the
+//     block were made. Until a later Commit says so, a Hold may stand in the record.
+//
+// Changes that are made already are confirmed by the API server, so that a Hold that succeeds is always good
+// for a status written afterwards; only a Release of what nobody holds may cost no request at all.
+func (r *Records) Commit(ctx context.Context, changes ...record.Change) error {
+	t := r.current()
+	if t == nil {
+		return errors.New("commit to the allocation records: they are not loaded")
+	}
+	byBlock := map[netip.Prefix][]record.Change{}
+	for _, c := range changes {
+		p := record.BlockOf(c.Addr)
+		byBlock[p] = append(byBlock[p], c)
+	}
+	var wait sync.WaitGroup
+	failed := make(chan error, len(byBlock))
+	for p, list := range byBlock {
+		wait.Go(func() { failed <- t.slot(p).commit(ctx, list) })
+	}
+	wait.Wait()
+	close(failed)
+	var all []error
+	for err := range failed {
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
+func (r *Records) current() *term {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.term
+}

@@ -1,0 +1,219 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-kit/log"
+
+	"github.com/lanyard-lb/lanyard/internal/record"
+)
+
+// town has Services with statuses and versions, beside the records of its server.
+type town struct {
+	*server
+	t       *testing.T
+	mu      sync.Mutex
+	chance  *rand.Rand
+	people  map[string]inhabitant
+	counts  map[string]int
+	version int
+}
+
+// inhabitant is a Service as somebody has seen it; its status names at most one address.
+type inhabitant struct {
+	uid     string
+	version int
+	status  netip.Addr
+}
+
+func newTown(t *testing.T, seed uint64) *town {
+	w := &town{server: newServer(), t: t, chance: rand.New(rand.NewPCG(seed, 1)), people: map[string]inhabitant{}, counts: map[string]int{}}
+	w.between = w.pause
+	w.fault = func() (error, bool) {
+		if w.dice(50) != 0 {
+			return nil, false
+		}
+		return errors.New("the connection broke"), w.dice(2) == 0
+	}
+	return w
+}
+
+func (w *town) dice(sides int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.chance.IntN(sides)
+}
+
+func (w *town) count(what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.counts[what]++
+}
+
+// pause is how long a request travels: mostly short, at times as long as a process that is frozen.
+func (w *town) pause() {
+	d := time.Duration(w.dice(3)) * time.Millisecond
+	if w.dice(15) == 0 {
+		d = time.Duration(w.dice(200)) * time.Millisecond
+	}
+	time.Sleep(d)
+}
+
+// create makes a Service anew, with the next UID.
+func (w *town) create(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.version++
+	w.people[name] = inhabitant{uid: fmt.Sprint(name, "-", w.version), version: w.version}
+	w.server.mu.Lock()
+	defer w.server.mu.Unlock()
+	w.services["default/"+name] = w.people[name].uid
+}
+
+func (w *town) look(name string) inhabitant {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.people[name]
+}
+
+// write writes a status as it was seen, and sees to it that no other status names the address.
+func (w *town) write(name string, seen inhabitant, addr netip.Addr) bool {
+	w.pause()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.people[name] != seen {
+		w.counts["conflict"]++
+		return false
+	}
+	for other, o := range w.people {
+		if other != name && addr.IsValid() && o.status == addr {
+			w.t.Errorf("%s stands in the statuses of %s and %s", addr, name, other)
+		}
+	}
+	w.version++
+	w.people[name] = inhabitant{uid: seen.uid, version: w.version, status: addr}
+	w.counts["written"]++
+	return true
+}
+
+// office is a controller that keeps the rules of Records. Several are active at once.
+type office struct {
+	*town
+	records *Records
+	reload  chan struct{}
+}
+
+func (o *office) commit(c record.Change) bool {
+	err := o.records.Commit(context.Background(), c)
+	var fenced *FencedError
+	var held *record.HeldError
+	switch {
+	case errors.As(err, &fenced):
+		o.count("fenced")
+		o.start()
+	case errors.As(err, &held):
+		o.count("held")
+	case err != nil:
+		o.count("failed")
+	}
+	return err == nil
+}
+
+// start loads the records until that succeeds, as a process that is started again and again.
+func (o *office) start() {
+	o.reload <- struct{}{}
+	defer func() { <-o.reload }()
+	for o.records.Load(context.Background()) != nil {
+		o.count("start failed")
+	}
+}
+
+// work gives, takes and moves addresses, of Services as they were seen some time ago.
+func (o *office) work(names []string, steps int) {
+	seen := map[string]inhabitant{}
+	for range steps {
+		name := names[o.dice(len(names))]
+		if o.dice(3) > 0 || seen[name].uid == "" {
+			seen[name] = o.look(name)
+		}
+		if o.dice(40) == 0 {
+			o.create(name)
+		}
+		if o.dice(8) == 0 {
+			o.sweep(name)
+			continue
+		}
+		o.move(name, seen[name])
+	}
+}
+
+func (o *office) move(name string, seen inhabitant) {
+	self := record.Holder{Kind: record.Service, Namespace: "default", Name: name, UID: seen.uid}
+	var want netip.Addr
+	if n := o.dice(12); n > 0 {
+		want = netip.AddrFrom4([4]byte{10, 0, 0, byte(58 + n)}) // of two blocks
+	}
+	if want.IsValid() && !o.commit(record.Hold(want, self, "lan", time.Now())) {
+		return
+	}
+	if o.write(name, seen, want) && seen.status.IsValid() && seen.status != want {
+		o.commit(record.Release(seen.status, self, time.Now()))
+	}
+}
+
+// sweep releases what is recorded of a Service and does not stand in its status, after writing the latter.
+func (o *office) sweep(name string) {
+	for _, e := range o.records.HeldBy(record.Holder{Kind: record.Service, Namespace: "default", Name: name}) {
+		for _, h := range e.Holders {
+			now := o.look(name)
+			if h.Name == name && (now.uid != h.UID || now.status != e.Addr && o.write(name, now, now.status)) {
+				o.commit(record.Release(e.Addr, h.Holder, time.Now()))
+			}
+		}
+	}
+}
+
+// TestNeverTwice lets three controllers that all believe to be the leader, and are frozen at any point, work
+// on the same Services: no address ever stands in two statuses.
+func TestNeverTwice(t *testing.T) {
+	total := map[string]int{}
+	for seed := range uint64(400) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newTown(t, seed)
+			shifts := [][]string{{"a", "b", "c"}, {"d", "e", "f"}}
+			for _, names := range shifts {
+				for _, n := range names {
+					w.create(n)
+				}
+			}
+			var group sync.WaitGroup
+			for i := range 3 {
+				o := &office{town: w, records: newRecords(w.server, fmt.Sprint("office", i), log.NewNopLogger()), reload: make(chan struct{}, 1)}
+				group.Go(func() {
+					o.start()
+					for _, names := range shifts {
+						group.Go(func() { o.work(names, 100) })
+					}
+				})
+			}
+			group.Wait()
+			for what, n := range w.counts {
+				total[what] += n
+			}
+		})
+	}
+	t.Log(total)
+	for _, what := range []string{"written", "conflict", "held", "fenced", "failed"} {
+		if total[what] < 50 {
+			t.Errorf("only %d times %s: this shows nothing", total[what], what)
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package kube
+
+import (
+	"iter"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/lanyard-lb/lanyard/internal/record"
+)
+
+// term is what Records know from one Load to the next.
+type term struct {
+	records *Records
+	epoch   int64
+	fence   atomic.Pointer[FencedError] // set once another controller has taken over
+
+	mu     sync.RWMutex // guards the rest
+	slots  map[netip.Prefix]*slot
+	blocks map[netip.Prefix]record.Block // as they were last read or written
+	byName map[record.Holder]map[netip.Addr]bool
+}
+
+func newTerm(r *Records) *term {
+	return &term{
+		records: r,
+		slots:   map[netip.Prefix]*slot{},
+		blocks:  map[netip.Prefix]record.Block{},
+		byName:  map[record.Holder]map[netip.Addr]bool{},
+	}
+}
+
+// slot returns the slot of a block, a new one when there is none.
+func (t *term) slot(p netip.Prefix) *slot {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.slots[p]
+	if s == nil {
+		s = &slot{term: t, name: record.Name(p), view: record.New(p)}
+		t.slots[p] = s
+	}
+	return s
+}
+
+// publish lets readers see a block; nobody may change it from here on.
+func (t *term) publish(b record.Block) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.blocks[b.Prefix].Entries() {
+		for _, h := range e.Holders {
+			delete(t.byName[h.Named()], e.Addr)
+			if len(t.byName[h.Named()]) == 0 {
+				delete(t.byName, h.Named())
+			}
+		}
+	}
+	for _, e := range b.Entries() {
+		for _, h := range e.Holders {
+			if t.byName[h.Named()] == nil {
+				t.byName[h.Named()] = map[netip.Addr]bool{}
+			}
+			t.byName[h.Named()][e.Addr] = true
+		}
+	}
+	t.blocks[b.Prefix] = b
+}
+
+func (t *term) lookup(a netip.Addr) (record.Entry, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.blocks[record.BlockOf(a)].Lookup(a)
+}
+
+// Lookup returns what is known of an address: its holders, when it was released last, and its history. It
+// asks nobody and is as new as the last Load or Commit.
+func (r *Records) Lookup(a netip.Addr) (record.Entry, bool) {
+	if t := r.current(); t != nil {
+		return t.lookup(a)
+	}
+	return record.Entry{}, false
+}
+
+// HeldBy returns the entries of the addresses that an object of that name holds, whatever its UID, in the
+// order of the addresses. A Hold whose Commit failed without being refused counts as held. It asks nobody.
+func (r *Records) HeldBy(holder record.Holder) []record.Entry {
+	t := r.current()
+	if t == nil {
+		return nil
+	}
+	t.mu.RLock()
+	addrs := slices.SortedFunc(maps.Keys(t.byName[holder.Named()]), netip.Addr.Compare)
+	t.mu.RUnlock()
+	var entries []record.Entry
+	for _, a := range addrs {
+		if e, known := t.lookup(a); known {
+			entries = append(entries, e)
+		}
+	}
+	return entries
+}
+
+// All returns all that is known of all addresses, in their order. It asks nobody.
+func (r *Records) All() iter.Seq[record.Entry] {
+	return func(yield func(record.Entry) bool) {
+		t := r.current()
+		if t == nil {
+			return
+		}
+		t.mu.RLock()
+		blocks := slices.SortedFunc(maps.Values(t.blocks), func(x, y record.Block) int {
+			return x.Prefix.Addr().Compare(y.Prefix.Addr())
+		})
+		t.mu.RUnlock()
+		for _, b := range blocks {
+			for _, e := range b.Entries() {
+				if !yield(e) {
+					return
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package record
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/lanyard-lb/lanyard/api/v1beta1"
+)
+
+// The bounds of an entry.
+const (
+	MaxHolders  = 64 // of one shared address
+	MaxPrevious = 5
+)
+
+// Kind is the kind of object that holds an address.
+type Kind = v1beta1.HolderKind
+
+// The kinds of holders.
+const (
+	Service     = v1beta1.HolderService
+	Reservation = v1beta1.HolderReservation
+)
+
+// Holder is an object that holds an address. The UID tells it from a later one of the same name.
+type Holder struct {
+	Kind            Kind
+	Namespace, Name string
+	UID             string
+}
+
+// Same reports whether two holders have one kind, namespace and name, be it with different UIDs.
+func (h Holder) Same(o Holder) bool { return h.Named() == o.Named() }
+
+// Named returns the holder without its UID.
+func (h Holder) Named() Holder {
+	h.UID = ""
+	return h
+}
+
+// String returns the kind and namespace/name.
+func (h Holder) String() string { return string(h.Kind) + " " + h.Namespace + "/" + h.Name }
+
+// Holding is a holder of an address now.
+type Holding struct {
+	Holder
+	Since time.Time // UTC, whole seconds, like all times here
+}
+
+// Past is a holder of an address before; it has no UID.
+type Past struct {
+	Holder
+	Pool     string
+	From, To time.Time
+}
+
+// Entry is what is known of one address. Entries are values: nobody may change what their slices hold.
+type Entry struct {
+	Addr     netip.Addr
+	Pool     string    // that the address was given from last
+	Holders  []Holding // in the order in which they came; more than one share the address
+	Released time.Time // when the last holder let go; zero while the address is held
+	Previous []Past    // newest first
+}
+
+// LastReleased returns when the address was released last, be it by one of several holders; zero: never.
+func (e Entry) LastReleased() time.Time {
+	if len(e.Previous) > 0 && e.Previous[0].To.After(e.Released) {
+		return e.Previous[0].To
+	}
+	return e.Released
+}
+
+// Block is the record of 64 addresses. Epoch and Writer say who wrote it last.
+type Block struct {
+	Prefix  netip.Prefix
+	Epoch   int64
+	Writer  string
+	entries map[netip.Addr]Entry
+}
+
+// BlockOf returns the block that an address belongs to: the IPv4 /26 or IPv6 /122 around it.
+func BlockOf(a netip.Addr) netip.Prefix { return v1beta1.RecordBlock(a) }
+
+// Name returns the name of the API object of a block.
+func Name(block netip.Prefix) string { return v1beta1.RecordName(block) }
+
+// New returns an empty block.
+func New(prefix netip.Prefix) Block {
+	return Block{Prefix: prefix, entries: map[netip.Addr]Entry{}}
+}
+
+// Clone returns a block that can be changed without changing this one.
+func (b Block) Clone() Block {
+	b.entries = maps.Clone(b.entries)
+	return b
+}
+
+// Lookup returns what is known of an address.
+func (b Block) Lookup(a netip.Addr) (Entry, bool) {
+	e, known := b.entries[a]
+	return e, known
+}
+
+// Len returns the number of addresses that something is known of.
+func (b Block) Len() int { return len(b.entries) }
+
+// Entries returns all entries in the order of their addresses.
+func (b Block) Entries() []Entry {
+	return slices.SortedFunc(maps.Values(b.entries), func(x, y Entry) int { return x.Addr.Compare(y.Addr) })
+}

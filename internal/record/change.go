@@ -1,0 +1,133 @@
+package record
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Change is one step of one holder on one address. Hold and Release make them.
+type Change struct {
+	Addr   netip.Addr
+	Holder Holder
+	Pool   string
+	At     time.Time
+	// Beside lists who else may hold the address at the same time, whatever their UIDs; anybody else makes
+	// a Hold fail.
+	Beside []Holder
+	// Replaces is the UID of an earlier object of the holder's name that is known to be gone, whose address
+	// the holder takes over.
+	Replaces string
+	// Let says that the holder lets the address go.
+	Let bool
+}
+
+// Hold is a holder's claim on an address, from now on. It fails with a *HeldError when somebody holds the
+// address who is neither the holder nor one of beside.
+func Hold(addr netip.Addr, holder Holder, pool string, now time.Time, beside ...Holder) Change {
+	return Change{Addr: addr, Holder: holder, Pool: pool, At: now, Beside: beside}
+}
+
+// Release lets an address go. It changes nothing when that very holder, by its UID, does not hold the address.
+func Release(addr netip.Addr, holder Holder, now time.Time) Change {
+	return Change{Addr: addr, Holder: holder, At: now, Let: true}
+}
+
+// HeldError says that somebody else holds an address: By. When By has the name of who asked, it is an object
+// of that name with another UID.
+type HeldError struct {
+	Addr netip.Addr
+	By   Holder
+}
+
+// Error names the address and its holder.
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("address %s is held by %s (uid %s)", e.Addr, e.By, e.By.UID)
+}
+
+// FullError says that an address has as many holders as it can.
+type FullError struct {
+	Addr netip.Addr
+}
+
+// Error names the address.
+func (e *FullError) Error() string {
+	return fmt.Sprintf("address %s is shared by %d holders, and can be by no more", e.Addr, MaxHolders)
+}
+
+// Apply makes one change in place and reports whether the block says something else now. When it fails, the
+// block is as it was.
+func (b Block) Apply(c Change) (changed bool, err error) {
+	if !b.Prefix.Contains(c.Addr) {
+		return false, fmt.Errorf("address %s does not belong to block %s", c.Addr, b.Prefix)
+	}
+	e := b.entries[c.Addr]
+	e.Addr = c.Addr
+	c.At = whole(c.At)
+	if c.Let {
+		e, changed = e.release(c)
+	} else if e, changed, err = e.hold(c); err != nil {
+		return false, err
+	}
+	if changed {
+		b.entries[c.Addr] = e
+	}
+	return changed, nil
+}
+
+func (e Entry) hold(c Change) (Entry, bool, error) {
+	had, replaced := false, Holding{}
+	for _, o := range e.Holders {
+		switch {
+		case o.Holder == c.Holder:
+			had = true
+		case o.Same(c.Holder) && o.UID == c.Replaces:
+			replaced = o
+		case o.Same(c.Holder), !slices.ContainsFunc(c.Beside, o.Same):
+			return e, false, &HeldError{Addr: c.Addr, By: o.Holder}
+		}
+	}
+	changed := false
+	if replaced != (Holding{}) {
+		e, changed = e.leave(replaced, c.At), true
+	}
+	if c.Pool != "" && e.Pool != c.Pool {
+		e.Pool, changed = c.Pool, true
+	}
+	if had {
+		return e, changed, nil
+	}
+	if len(e.Holders) >= MaxHolders {
+		return e, false, &FullError{Addr: c.Addr}
+	}
+	e.Holders = append(slices.Clone(e.Holders), Holding{Holder: c.Holder, Since: c.At})
+	e.Released = time.Time{}
+	return e, true, nil
+}
+
+func (e Entry) release(c Change) (Entry, bool) {
+	at := slices.IndexFunc(e.Holders, func(h Holding) bool { return h.Holder == c.Holder })
+	if at < 0 {
+		return e, false
+	}
+	return e.leave(e.Holders[at], c.At), true
+}
+
+// leave moves a holder to the history.
+func (e Entry) leave(h Holding, at time.Time) Entry {
+	if at.Before(h.Since) { // the clocks of two controllers differ
+		at = h.Since
+	}
+	e.Holders = slices.DeleteFunc(slices.Clone(e.Holders), func(o Holding) bool { return o == h })
+	past := Past{Holder: h.Named(), Pool: e.Pool, From: h.Since, To: at}
+	e.Previous = append([]Past{past}, e.Previous...)
+	e.Previous = e.Previous[:min(len(e.Previous), MaxPrevious)]
+	if len(e.Holders) == 0 {
+		e.Holders, e.Released = nil, at
+	}
+	return e
+}
+
+// whole returns a time as it comes back from the API server.
+func whole(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

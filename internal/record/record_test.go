@@ -1,0 +1,201 @@
+package record
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+var (
+	start = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+	one   = netip.MustParseAddr("10.0.0.1")
+)
+
+func service(name string) Holder {
+	return Holder{Kind: Service, Namespace: "default", Name: name, UID: name + "-1"}
+}
+
+func minute(n int) time.Time { return start.Add(time.Duration(n) * time.Minute) }
+
+// show prints an entry: holders, then history.
+func show(e Entry) string {
+	var words []string
+	for _, h := range e.Holders {
+		words = append(words, h.UID+"@"+h.Since.Format("04"))
+	}
+	words = append(words, "|")
+	for _, p := range e.Previous {
+		words = append(words, fmt.Sprintf("%s@%s-%s", p.Name, p.From.Format("04"), p.To.Format("04")))
+	}
+	if !e.Released.IsZero() {
+		words = append(words, "released@"+e.Released.Format("04"))
+	}
+	return strings.Join(words, " ")
+}
+
+func TestApply(t *testing.T) {
+	a, b, c := service("a"), service("b"), service("c")
+	young := Holder{Kind: Service, Namespace: "default", Name: "a", UID: "a-2"}
+	takeover := Hold(one, young, "lan", minute(3))
+	takeover.Replaces = "a-1"
+	for _, tc := range []struct {
+		name    string
+		changes []Change
+		want    string
+		refused string // the UID of the holder that made the last change fail
+	}{
+		{"free", []Change{Hold(one, a, "lan", minute(1))}, "a-1@01 |", ""},
+		{"again", []Change{Hold(one, a, "lan", minute(1)), Hold(one, a, "lan", minute(2))}, "a-1@01 |", ""},
+		{"held", []Change{Hold(one, a, "lan", minute(1)), Hold(one, b, "lan", minute(2))}, "a-1@01 |", "a-1"},
+		{"released", []Change{Hold(one, a, "lan", minute(1)), Release(one, a, minute(2))}, "| a@01-02 released@02", ""},
+		{"after release", []Change{Hold(one, a, "lan", minute(1)), Release(one, a, minute(2)), Hold(one, b, "lan", minute(3))}, "b-1@03 | a@01-02", ""},
+		{"release by another", []Change{Hold(one, a, "lan", minute(1)), Release(one, b, minute(2))}, "a-1@01 |", ""},
+		{"release by another of the name", []Change{Hold(one, a, "lan", minute(1)), Release(one, young, minute(2))}, "a-1@01 |", ""},
+		{"created again, unknown what became of the first", []Change{Hold(one, a, "lan", minute(1)), Hold(one, young, "lan", minute(3))}, "a-1@01 |", "a-1"},
+		{"created again, the first is gone", []Change{Hold(one, a, "lan", minute(1)), takeover}, "a-2@03 | a@01-03", ""},
+		{"shared, either order", []Change{Hold(one, b, "lan", minute(1), a), Hold(one, a, "lan", minute(2), b)}, "b-1@01 a-1@02 |", ""},
+		{"shared, with one not known of", []Change{Hold(one, a, "lan", minute(1)), Hold(one, b, "lan", minute(2), a), Hold(one, c, "lan", minute(3), a)}, "a-1@01 b-1@02 |", "b-1"},
+		{"one of two sharers goes", []Change{Hold(one, a, "lan", minute(1)), Hold(one, b, "lan", minute(2), a), Release(one, a, minute(4))}, "b-1@02 | a@01-04", ""},
+		{"clocks that differ", []Change{Hold(one, a, "lan", minute(5)), Release(one, a, minute(2))}, "| a@05-05 released@05", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			block, err := New(BlockOf(one)), error(nil)
+			for i, c := range tc.changes {
+				if err != nil {
+					t.Fatalf("change %d: %v", i-1, err)
+				}
+				_, err = block.Apply(c)
+			}
+			held := &HeldError{By: Holder{}}
+			if err != nil && !errors.As(err, &held) || held.By.UID != tc.refused {
+				t.Errorf("the last change gives %v, want refused by %q", err, tc.refused)
+			}
+			if e, _ := block.Lookup(one); show(e) != tc.want {
+				t.Errorf("got  %s\nwant %s", show(e), tc.want)
+			}
+		})
+	}
+}
+
+func TestBounds(t *testing.T) {
+	block := New(BlockOf(one))
+	for i := range 20 {
+		s := service(fmt.Sprint("s", i))
+		apply(t, block, Hold(one, s, "lan", minute(2*i)))
+		apply(t, block, Release(one, s, minute(2*i+1)))
+	}
+	e, _ := block.Lookup(one)
+	if want := "| s19@38-39 s18@36-37 s17@34-35 s16@32-33 s15@30-31 released@39"; show(e) != want {
+		t.Errorf("got %s, want %s", show(e), want)
+	}
+	var all []Holder
+	for i := range MaxHolders + 1 {
+		all = append(all, service(fmt.Sprint("s", i)))
+	}
+	for _, s := range all[:MaxHolders] {
+		apply(t, block, Hold(one, s, "lan", start, all...))
+	}
+	var full *FullError
+	if _, err := block.Apply(Hold(one, all[MaxHolders], "lan", start, all...)); !errors.As(err, &full) {
+		t.Errorf("one holder too many gives %v", err)
+	}
+	if _, err := block.Apply(Hold(netip.MustParseAddr("10.0.0.64"), all[0], "lan", start)); err == nil {
+		t.Error("an address of another block is taken")
+	}
+}
+
+func apply(t *testing.T, b Block, c Change) {
+	t.Helper()
+	if _, err := b.Apply(c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func drawChange(t *rapid.T, step int) Change {
+	addr := one
+	for range rapid.IntRange(0, 2).Draw(t, "address") {
+		addr = addr.Next()
+	}
+	h := service(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name"))
+	h.UID = h.Name + rapid.SampledFrom([]string{"-1", "-2"}).Draw(t, "uid")
+	if rapid.Bool().Draw(t, "release") {
+		return Release(addr, h, minute(step))
+	}
+	c := Hold(addr, h, rapid.SampledFrom([]string{"", "lan", "wan"}).Draw(t, "pool"), minute(step))
+	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"a", "b", "c"}), func(s string) string { return s }).Draw(t, "beside") {
+		c.Beside = append(c.Beside, service(name))
+	}
+	c.Replaces = rapid.SampledFrom([]string{"", "a-1", "a-2"}).Draw(t, "replaces")
+	return c
+}
+
+// TestProperties holds the block against a plain list of who holds what, and every state against its own
+// encoding.
+func TestProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		block, twin := New(BlockOf(one)), map[netip.Addr][]Holder{}
+		for step := range rapid.IntRange(1, 40).Draw(t, "steps") {
+			c := drawChange(t, step)
+			before := block.Clone()
+			changed, err := block.Apply(c)
+			if wantErr := advance(twin, c); (err != nil) != wantErr {
+				t.Fatalf("%+v gives %v, the twin says %v", c, err, wantErr)
+			}
+			if changed == reflect.DeepEqual(before, block) {
+				t.Fatalf("%+v reports changed=%v", c, changed)
+			}
+			if changed && reflect.DeepEqual(before.Encode(), block.Encode()) {
+				t.Fatalf("%+v is not told by the encoding", c)
+			}
+			check(t, block, twin)
+		}
+	})
+}
+
+// advance makes the change in the twin and reports whether it must fail.
+func advance(twin map[netip.Addr][]Holder, c Change) bool {
+	var rest []Holder
+	for _, o := range twin[c.Addr] {
+		sharer := slices.ContainsFunc(c.Beside, func(b Holder) bool { return b.Name == o.Name })
+		dead := o.Name == c.Holder.Name && o.UID == c.Replaces
+		switch {
+		case o == c.Holder && c.Let:
+		case c.Let || o == c.Holder || !dead && o.Name != c.Holder.Name && sharer:
+			rest = append(rest, o)
+		case !dead:
+			return true
+		}
+	}
+	if !c.Let && !slices.Contains(rest, c.Holder) {
+		rest = append(rest, c.Holder)
+	}
+	twin[c.Addr] = rest
+	return false
+}
+
+func check(t *rapid.T, b Block, twin map[netip.Addr][]Holder) {
+	for addr, want := range twin {
+		e, _ := b.Lookup(addr)
+		var got []Holder
+		for _, h := range e.Holders {
+			got = append(got, h.Holder)
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%s is held by %v, want %v", addr, got, want)
+		}
+		if len(e.Previous) > MaxPrevious || !e.Released.IsZero() && len(want) > 0 {
+			t.Fatalf("odd entry: %s", show(e))
+		}
+	}
+	again, err := Decode(b.Prefix, b.Encode())
+	if err != nil || !reflect.DeepEqual(again, b) {
+		t.Fatalf("encoded and decoded: %v %+v\nwas %+v", err, again, b)
+	}
+}
