@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,7 +23,7 @@ func outcome(s *corev1.Service, d ipam.Decision, now time.Time) kube.ServiceStat
 		ingress = append(ingress, corev1.LoadBalancerIngress{IP: ip.String(), IPMode: &mode})
 	}
 	status := metav1.ConditionFalse
-	if len(d.Assigned) > 0 && (len(d.Missing) == 0 || !request(s).AllOrNothing) {
+	if isServed(s, d) {
 		status = metav1.ConditionTrue
 	}
 	return kube.ServiceStatus{Ingress: ingress, Condition: condition(s.Status.Conditions, metav1.Condition{
@@ -31,6 +33,17 @@ func outcome(s *corev1.Service, d ipam.Decision, now time.Time) kube.ServiceStat
 		Reason:             string(d.Reason),
 		Message:            d.Message,
 	}, now)}
+}
+
+// isServed reports whether a Service has what it cannot do without: an address of each family when it
+// requires both, else any. It may wait for another one all the same.
+func isServed(s *corev1.Service, d ipam.Decision) bool {
+	r := request(s)
+	has := func(f ipam.Family) bool {
+		return slices.ContainsFunc(d.IPs(), func(ip netip.Addr) bool { return ipam.FamilyOf(ip) == f })
+	}
+	lacks := slices.ContainsFunc(r.Families, func(f ipam.Family) bool { return !has(f) })
+	return len(d.Assigned) > 0 && (!lacks || !r.AllOrNothing)
 }
 
 // condition fills in since when a condition has its status.

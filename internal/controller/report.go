@@ -22,8 +22,8 @@ import (
 // reportDelay gathers the changes that the status of a pool tells together.
 const reportDelay = 200 * time.Millisecond
 
-// judge writes on each advertisement and each faulty reservation whether it is in force and, if not, why not;
-// pools are told by Report. One write that fails does not stop the others.
+// judge writes on each advertisement whether it is in force and, if not, why not; Report tells the pools and
+// reservations. One write that fails does not stop the others.
 func (c *Controller) judge(ctx context.Context, objects config.Objects, faults []config.Fault) error {
 	c.mu.Lock()
 	c.faults = faults
@@ -32,12 +32,6 @@ func (c *Controller) judge(ctx context.Context, objects config.Objects, faults [
 	for i := range objects.L2Advertisements {
 		o := &objects.L2Advertisements[i]
 		failed = append(failed, c.judgeOne(ctx, o, o.Status.Conditions, faultsOf(faults, config.KindL2Advertisement, o.Name)))
-	}
-	for i := range objects.Reservations {
-		o := &objects.Reservations[i]
-		if own := faultsOf(faults, config.KindIPReservation, o.Namespace+"/"+o.Name); !inForce(own) {
-			failed = append(failed, c.judgeOne(ctx, o, o.Status.Conditions, own))
-		}
 	}
 	failed = append(failed, c.Report(ctx, objects))
 	return errors.Join(failed...)
@@ -107,7 +101,7 @@ func readiness(generation int64, faults []config.Fault) metav1.Condition {
 	return ready
 }
 
-// Report writes what the pools' statuses say, keeps the pools in use from vanishing, and frees what has been
+// Report writes what the statuses of pools and reservations say, keeps the pools in use from vanishing, and frees what has been
 // kept for long enough.
 func (c *Controller) Report(ctx context.Context, objects config.Objects) error {
 	c.mu.Lock()
@@ -122,6 +116,10 @@ func (c *Controller) Report(ctx context.Context, objects config.Objects) error {
 	}
 	c.Metrics.pools(snapshot, usage)
 	var failed []error
+	for i := range objects.Reservations {
+		o := &objects.Reservations[i]
+		failed = append(failed, c.carryOut(ctx, o, faultsOf(faults, config.KindIPReservation, o.Namespace+"/"+o.Name)))
+	}
 	for i := range objects.Pools {
 		o := &objects.Pools[i]
 		status := poolStatus(o, snapshot, usage[o.Name], faultsOf(faults, config.KindIPAddressPool, o.Name), c.Now())

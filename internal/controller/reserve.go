@@ -23,8 +23,8 @@ func reservationHolder(r *v1beta1.IPReservation) record.Holder {
 	return record.Holder{Kind: record.Reservation, Namespace: r.Namespace, Name: r.Name, UID: string(r.UID)}
 }
 
-// reserve tells the ledger of all reservations, and carries out what it decides on them. One that fails does
-// not stop the others.
+// reserve tells the ledger of all reservations; Report carries out what it decides. One that fails does not
+// stop the others.
 func (c *Controller) reserve(ctx context.Context, objects config.Objects) error {
 	var failed []error
 	exists := map[ipam.Key]bool{}
@@ -50,9 +50,6 @@ func (c *Controller) reserve(ctx context.Context, objects config.Objects) error 
 			c.follow(changed, types.NamespacedName{})
 		}
 	}
-	for i := range objects.Reservations {
-		failed = append(failed, c.carryOut(ctx, &objects.Reservations[i]))
-	}
 	return errors.Join(failed...)
 }
 
@@ -69,13 +66,13 @@ func (c *Controller) goneReservations(exists map[ipam.Key]bool) []ipam.Key {
 }
 
 // carryOut commits what a reservation holds, writes its status and releases what it no longer holds.
-func (c *Controller) carryOut(ctx context.Context, r *v1beta1.IPReservation) error {
+func (c *Controller) carryOut(ctx context.Context, r *v1beta1.IPReservation, faults []config.Fault) error {
 	c.mu.Lock()
 	decision, known := c.ledger.ReservationDecision(ipam.Key{Namespace: r.Namespace, Name: r.Name})
 	beside, users := c.beside(decision), c.users(decision)
 	c.mu.Unlock()
 	if !known {
-		return nil // it has a fault, which its condition tells
+		return c.judgeOne(ctx, r, r.Status.Conditions, faults)
 	}
 	who := reservationHolder(r)
 	var changes []record.Change
@@ -89,7 +86,11 @@ func (c *Controller) carryOut(ctx context.Context, r *v1beta1.IPReservation) err
 			return err
 		}
 	}
-	if err := c.writeReservation(ctx, r, decision, users); err != nil {
+	ready := reservationReadiness(r.Generation, decision)
+	if !inForce(faults) {
+		ready = readiness(r.Generation, faults)
+	}
+	if err := c.writeReservation(ctx, r, decision, users, ready); err != nil {
 		return err
 	}
 	changes = nil
@@ -119,12 +120,16 @@ func (c *Controller) users(d ipam.Decision) map[netip.Addr]string {
 	return users
 }
 
-func (c *Controller) writeReservation(ctx context.Context, r *v1beta1.IPReservation, d ipam.Decision, users map[netip.Addr]string) error {
+func reservationReadiness(generation int64, d ipam.Decision) metav1.Condition {
 	ready := metav1.Condition{Type: v1beta1.ConditionReady, Status: metav1.ConditionTrue,
-		ObservedGeneration: r.Generation, Reason: string(d.Reason), Message: d.Message}
+		ObservedGeneration: generation, Reason: string(d.Reason), Message: d.Message}
 	if len(d.Missing) > 0 {
 		ready.Status = metav1.ConditionFalse
 	}
+	return ready
+}
+
+func (c *Controller) writeReservation(ctx context.Context, r *v1beta1.IPReservation, d ipam.Decision, users map[netip.Addr]string, ready metav1.Condition) error {
 	status := v1beta1.IPReservationStatus{Conditions: slices.Clone(r.Status.Conditions)}
 	meta.SetStatusCondition(&status.Conditions, condition(r.Status.Conditions, ready, c.Now()))
 	for _, a := range d.Assigned {
@@ -139,12 +144,12 @@ func (c *Controller) writeReservation(ctx context.Context, r *v1beta1.IPReservat
 	}
 	old := meta.FindStatusCondition(r.Status.Conditions, v1beta1.ConditionReady)
 	if old == nil || old.Reason != ready.Reason || old.Status != ready.Status {
-		_ = level.Info(c.Logger).Log("msg", "reservation written", "reservation", r.Namespace+"/"+r.Name, "reason", d.Reason, "detail", d.Message)
+		_ = level.Info(c.Logger).Log("msg", "reservation written", "reservation", r.Namespace+"/"+r.Name, "reason", ready.Reason, "detail", ready.Message)
 		eventType := corev1.EventTypeNormal
 		if ready.Status != metav1.ConditionTrue {
 			eventType = corev1.EventTypeWarning
 		}
-		c.Event(r, eventType, ready.Reason, "ReserveAddress", d.Message)
+		c.Event(r, eventType, ready.Reason, "ReserveAddress", ready.Message)
 	}
 	return nil
 }

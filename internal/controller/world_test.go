@@ -41,6 +41,7 @@ type world struct {
 	report     bool
 	version    int
 	writes     int
+	tolerate   bool // errors, after which a Service is tried again
 	events     []string
 	clock      time.Time
 }
@@ -105,7 +106,10 @@ func (w *world) settle() {
 		if s := w.services[name]; s != nil {
 			seen = s.DeepCopy()
 		}
-		if err := w.controller.Service(context.Background(), name, seen); err != nil {
+		switch err := w.controller.Service(context.Background(), name, seen); {
+		case err != nil && w.tolerate:
+			w.Enqueue(name)
+		case err != nil:
 			w.t.Fatal(err)
 		}
 	}
@@ -121,6 +125,21 @@ func (w *world) callRest() {
 	w.configure, w.report = false, false
 	if err := call(context.Background(), w.objects); err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// ipOf returns the first address that a Service is given.
+func (c *Controller) ipOf(namespace, name string) netip.Addr {
+	d, _ := c.decision(types.NamespacedName{Namespace: namespace, Name: name})
+	return d.IPs()[0]
+}
+
+// settleIfRunning is settle once there is a controller.
+func (w *world) settleIfRunning() {
+	if w.controller != nil {
+		w.settle()
 	}
 }
 
@@ -143,7 +162,7 @@ func (w *world) apply(name string, change ...func(*corev1.Service)) {
 		s.Status.LoadBalancer = corev1.LoadBalancerStatus{} // as the API server does
 	}
 	w.touch(s)
-	w.settle()
+	w.settleIfRunning()
 }
 
 func (w *world) delete(name string) {

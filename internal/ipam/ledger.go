@@ -184,8 +184,27 @@ func (l *Ledger) Set(r Request) Changed {
 
 // SetReservation adds or replaces a Reservation.
 func (l *Ledger) SetReservation(r Reservation) Changed {
-	l.freed = true
-	return l.put(l.reservations, reservationEntry(r))
+	changed := l.put(l.reservations, reservationEntry(r))
+	return changed.and(l.redecide(r.Key))
+}
+
+// redecide decides anew on the Services that name a reservation.
+func (l *Ledger) redecide(reservation Key) Changed {
+	var using []*entry
+	for _, e := range l.services {
+		if e.Reservation == reservation.Name && e.Service.Namespace == reservation.Namespace {
+			using = append(using, e)
+		}
+	}
+	slices.SortFunc(using, (*entry).compare)
+	var changed Changed
+	for _, e := range using {
+		l.unwait(e)
+		if l.decide(e) {
+			changed.add(e)
+		}
+	}
+	return changed.and(l.serveWaiting())
 }
 
 func (l *Ledger) put(entries map[Key]*entry, fresh *entry) Changed {
@@ -228,7 +247,7 @@ func (l *Ledger) DeleteReservation(k Key) Changed {
 		return Changed{}
 	}
 	delete(l.reservations, k)
-	return l.forget(e)
+	return l.forget(e).and(l.redecide(k))
 }
 
 func (l *Ledger) forget(e *entry) Changed {

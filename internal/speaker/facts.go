@@ -13,9 +13,10 @@ import (
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
-// facts turns what was observed into the part of placement's facts that is the same on every node.
-func facts(seen kube.Observed, class string) placement.Facts {
-	snapshot, _ := config.Parse(seen.Objects)
+// facts turns what was observed into the part of placement's facts that is the same on every node. The last
+// snapshot stays in force for objects that have become faulty.
+func facts(seen kube.Observed, class string, last config.Snapshot) (placement.Facts, config.Snapshot) {
+	snapshot, _ := config.ParseAfter(last, seen.Objects)
 	f := placement.Facts{
 		Nodes:          map[string]placement.Node{},
 		Pools:          snapshot.PlacementPools(),
@@ -40,7 +41,7 @@ func facts(seen kube.Observed, class string) placement.Facts {
 		}
 		f.Services = append(f.Services, service)
 	}
-	return f
+	return f, snapshot
 }
 
 // exclusion says why a node must not announce, or "".

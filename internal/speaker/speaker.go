@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lanyard-lb/lanyard/internal/announce"
+	"github.com/lanyard-lb/lanyard/internal/config"
 	"github.com/lanyard-lb/lanyard/internal/kube"
 	"github.com/lanyard-lb/lanyard/internal/membership"
 	"github.com/lanyard-lb/lanyard/internal/placement"
@@ -58,8 +59,9 @@ type Config struct {
 // Speaker is the loop of one node.
 type Speaker struct {
 	Config
-	dirty   chan struct{}
-	learned chan struct{} // the API server has told something that is not kept yet
+	dirty    chan struct{}
+	snapshot config.Snapshot // of the last Observe, which alone uses it
+	learned  chan struct{}   // the API server has told something that is not kept yet
 
 	mu         sync.Mutex
 	observed   *knowledge // nil until the API server's state is known
@@ -75,9 +77,11 @@ func New(c Config) *Speaker {
 	return &Speaker{Config: c, dirty: make(chan struct{}, 1), learned: make(chan struct{}, 1)}
 }
 
-// Observe takes in the state of the cluster. It returns at once.
+// Observe takes in the state of the cluster. It returns at once, and is called by one goroutine.
 func (s *Speaker) Observe(seen kube.Observed) {
-	s.know(knowledge{Facts: facts(seen, s.Class), Peers: peers(seen.Speakers, s.PreferIPv6)})
+	var f placement.Facts
+	f, s.snapshot = facts(seen, s.Class, s.snapshot)
+	s.know(knowledge{Facts: f, Peers: peers(seen.Speakers, s.PreferIPv6)})
 	touch(s.learned)
 }
 

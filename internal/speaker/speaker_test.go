@@ -22,6 +22,7 @@ import (
 
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
 	"github.com/lanyard-lb/lanyard/internal/announce"
+	"github.com/lanyard-lb/lanyard/internal/config"
 	"github.com/lanyard-lb/lanyard/internal/kube"
 	"github.com/lanyard-lb/lanyard/internal/membership"
 	"github.com/lanyard-lb/lanyard/internal/placement"
@@ -300,7 +301,7 @@ func TestFacts(t *testing.T) {
 		},
 	}}
 
-	f := facts(seen, "")
+	f, _ := facts(seen, "", config.Snapshot{})
 	var names, excluded []string
 	for _, s := range f.Services {
 		names = append(names, s.Name)
