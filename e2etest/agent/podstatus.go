@@ -7,7 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ReadyAnnotation, set to "false" on a pod, makes the agent report it not ready. Its backend serves on.
+// ReadyAnnotation on a pod, set to "false", makes the agent report it not ready. Its backend serves on.
 const ReadyAnnotation = "lab.lanyard.dev/ready"
 
 // setPodStatus brings a pod's status to that of a running pod and tells whether anything changed.

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -54,7 +55,7 @@ func (l *Lab) FlushNeighbours(host string) error {
 		if n.State&unix.NUD_PERMANENT != 0 || n.State == unix.NUD_NOARP {
 			return nil
 		}
-		if err := nl.NeighDel(&n); err != nil && err != unix.ENOENT {
+		if err := nl.NeighDel(&n); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("flush %s from the neighbours of %s: %w", n.IP, host, err)
 		}
 		return nil

@@ -10,8 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lanyard-lb/lanyard/e2etest/netspace"
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-lb/lanyard/e2etest/netspace"
 )
 
 // Remove takes a lab down by its record: processes, namespaces, data folder, state folder, in that order, so that it can

@@ -118,7 +118,7 @@ func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *
 		return nil
 	}
 	want := outcome(s, decision, c.Now())
-	if err := c.hold(ctx, s, decision, beside, differs(s, want)); err != nil {
+	if err := c.hold(ctx, s, decision, beside); err != nil {
 		return err
 	}
 	if err := c.write(ctx, s, decision, want); err != nil {

@@ -34,7 +34,7 @@ func (c *Controller) remembered(s *corev1.Service) ipam.Request {
 
 // hold commits to the records what is about to be written to a Service's status. When the records know
 // better who has an address, the ledger learns it, and the Service is decided on anew.
-func (c *Controller) hold(ctx context.Context, s *corev1.Service, d ipam.Decision, beside map[netip.Addr][]record.Holder, written bool) error {
+func (c *Controller) hold(ctx context.Context, s *corev1.Service, d ipam.Decision, beside map[netip.Addr][]record.Holder) error {
 	who := holder(s)
 	var changes []record.Change
 	for _, a := range d.Assigned {

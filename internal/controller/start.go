@@ -95,7 +95,7 @@ func (c *Controller) audit(services []corev1.Service) {
 	}
 	for ip, list := range named {
 		loses := func(s *corev1.Service) bool {
-			d, _ := c.decision(types.NamespacedName{Namespace: s.Namespace, Name: s.Name})
+			d := c.decision(types.NamespacedName{Namespace: s.Namespace, Name: s.Name})
 			return !slices.Contains(d.IPs(), ip)
 		}
 		if len(list) < 2 || !slices.ContainsFunc(list, loses) {
@@ -115,8 +115,9 @@ func (c *Controller) audit(services []corev1.Service) {
 	}
 }
 
-func (c *Controller) decision(name types.NamespacedName) (ipam.Decision, bool) {
+func (c *Controller) decision(name types.NamespacedName) ipam.Decision {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ledger.Decision(key(name))
+	d, _ := c.ledger.Decision(key(name))
+	return d
 }

@@ -132,8 +132,7 @@ func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 // ipOf returns the first address that a Service is given.
 func (c *Controller) ipOf(namespace, name string) netip.Addr {
-	d, _ := c.decision(types.NamespacedName{Namespace: namespace, Name: name})
-	return d.IPs()[0]
+	return c.decision(types.NamespacedName{Namespace: namespace, Name: name}).IPs()[0]
 }
 
 // settleIfRunning is settle once there is a controller.

@@ -19,9 +19,12 @@ import (
 // town has Services with statuses and versions, beside the records of its server.
 type town struct {
 	*server
-	t       *testing.T
-	mu      sync.Mutex
-	chance  *rand.Rand
+	t *testing.T
+
+	luck   sync.Mutex // guards chance; no other lock is taken under it
+	chance *rand.Rand
+
+	mu      sync.Mutex // guards the rest; taken before the server's
 	people  map[string]inhabitant
 	counts  map[string]int
 	version int
@@ -47,8 +50,8 @@ func newTown(t *testing.T, seed uint64) *town {
 }
 
 func (w *town) dice(sides int) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.luck.Lock()
+	defer w.luck.Unlock()
 	return w.chance.IntN(sides)
 }
 

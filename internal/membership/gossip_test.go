@@ -300,7 +300,7 @@ func TestOtherKeyNeverJoins(t *testing.T) {
 }
 
 func TestSameKeyInOtherWhiteSpace(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(_ *testing.T, w *world) {
 		a := w.run(testPeer(0), func(c *Config) { c.Key = []byte("secret\n") })
 		b := w.run(testPeer(1), func(c *Config) { c.Key = []byte(" secret") })
 		w.nodes = []*node{a, b}

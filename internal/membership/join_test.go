@@ -78,7 +78,7 @@ func (f *fakePeers) tried(until time.Duration) []time.Duration {
 	return slices.Clone(f.tries)
 }
 
-func runJoiner(t *testing.T, story func(f *fakePeers, wanted, gained, lost chan struct{})) {
+func runJoiner(t *testing.T, story func(f *fakePeers, wanted, gained, _ chan struct{})) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakePeers{answers: make(map[string]int)}
@@ -102,7 +102,7 @@ func ms(list ...int) (d []time.Duration) {
 }
 
 func TestJoinerPace(t *testing.T) {
-	runJoiner(t, func(f *fakePeers, wanted, gained, lost chan struct{}) {
+	runJoiner(t, func(f *fakePeers, wanted, gained, _ chan struct{}) {
 		// Each attempt takes 1 ms, the pauses are 200, 400, 800, 1600, 2000, 2000 ...
 		want := ms(0, 201, 602, 1403, 3004, 5005, 7006)
 		if got := f.tried(8 * time.Second); !slices.Equal(got, want) {

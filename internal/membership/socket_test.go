@@ -3,6 +3,7 @@ package membership
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"runtime"
@@ -127,7 +128,7 @@ func TestRunWithoutAnyAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.hostAddr = func() ([]hostAddr, error) { return nil, nil }
-	if err := g.Run(context.Background()); err != errNoAdvertise {
+	if err := g.Run(context.Background()); !errors.Is(err, errNoAdvertise) {
 		t.Errorf("Run: %v, want errNoAdvertise", err)
 	}
 }

@@ -1,6 +1,7 @@
 package layer2
 
 import (
+	"errors"
 	"io"
 	"net"
 	"syscall"
@@ -67,8 +68,8 @@ func (s *socket) Read(b []byte) (int, error) {
 func (s *socket) tryRead(fd uintptr) bool {
 	for {
 		s.n, s.err = syscall.Read(int(fd), s.buf)
-		if s.err != syscall.EINTR {
-			return s.err != syscall.EAGAIN
+		if !errors.Is(s.err, syscall.EINTR) {
+			return !errors.Is(s.err, syscall.EAGAIN)
 		}
 	}
 }
