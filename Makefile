@@ -8,7 +8,7 @@ LDFLAGS := -s -w
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 ##@ Use
 
@@ -34,12 +34,13 @@ test-unit: ## unit, property, fuzz-seed and veth tests
 	go test -race ./...
 
 .PHONY: test-lab
-test-lab: lab-build build-race ## the suites against a real API server, real kube-proxies and real ARP and NDP
-	@if [ "$$(id -u)" != 0 ]; then echo "LEFT OUT: the lab suites need root (network namespaces)"; else cd e2etest && LANYARD_BIN=$(CURDIR)/bin go test -race -timeout 20m -p 1 ./...; fi
+test-lab: lab-build build ## the suites against a real API server, real kube-proxies and real ARP and NDP
+	@if [ "$$(id -u)" != 0 ]; then echo "LEFT OUT: the lab suites need root (network namespaces)"; else cd e2etest && go test -race -timeout 40m -p 1 ./...; fi
 
-.PHONY: build-race
-build-race: build ## build the daemons with the race detector, for the lab suites
+.PHONY: race-lab
+race-lab: lab-build ## the lab suites with daemons that detect races (slow; their timing means nothing)
 	@CGO_ENABLED=1 go build -race -o bin/race/ ./controller ./speaker
+	@cd e2etest && LANYARD_BIN=$(CURDIR)/bin/race go test -timeout 60m -p 1 ./suite/... ./allocation/...
 
 .PHONY: verify
 verify: verify-generated lint ## everything that must hold besides the tests

@@ -29,6 +29,7 @@ func New(t testing.TB, opts Options) *Lab {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		l.refuseRaces(t)
 		if t.Failed() {
 			l.explain(t)
 		}
@@ -37,6 +38,16 @@ func New(t testing.TB, opts Options) *Lab {
 		}
 	})
 	return l
+}
+
+// refuseRaces fails the test when a daemon that was built with the race detector has found one.
+func (l *Lab) refuseRaces(t testing.TB) {
+	for _, p := range l.Processes() {
+		text, err := os.ReadFile(p.Log)
+		if at := strings.Index(string(text), "WARNING: DATA RACE"); err == nil && at >= 0 {
+			t.Errorf("%s on %s:\n%s", p.Name, p.Host.Hostname, text[at:min(len(text), at+4000)])
+		}
+	}
 }
 
 // explain says, after a failure, what the lab's processes said.
