@@ -67,13 +67,14 @@ type Controller struct {
 	snapshot config.Snapshot
 	faults   []config.Fault
 	seen     map[types.NamespacedName]time.Time // when a Service that waits for its first address was seen first
+	holders  map[ipam.Key]record.Holder         // the Services that the ledger knows
 }
 
 var _ kube.Allocator = (*Controller)(nil)
 
 // New returns a Controller that knows nothing yet.
 func New(c Config) *Controller {
-	return &Controller{Config: c, ledger: ipam.NewLedger(), seen: map[types.NamespacedName]time.Time{}}
+	return &Controller{Config: c, ledger: ipam.NewLedger(), seen: map[types.NamespacedName]time.Time{}, holders: map[ipam.Key]record.Holder{}}
 }
 
 // Configure puts a new configuration in force.
@@ -84,6 +85,7 @@ func (c *Controller) Configure(ctx context.Context, objects config.Objects) erro
 	c.ledger.Tick(c.Now())
 	changed := c.ledger.SetPools(snapshot.Pools)
 	c.mu.Unlock()
+	c.holdAll(ctx, changed.Services)
 	c.follow(changed, types.NamespacedName{})
 	if err := c.reserve(ctx, objects); err != nil {
 		return err
@@ -133,6 +135,7 @@ func (c *Controller) decide(name types.NamespacedName, s *corev1.Service) (ipam.
 	r := c.remembered(s)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.holders[r.Service] = holder(s)
 	changed := c.ledger.Tick(now)
 	more := c.ledger.Set(r)
 	changed.Services = append(changed.Services, more.Services...)
@@ -223,6 +226,7 @@ func (c *Controller) forget(ctx context.Context, name types.NamespacedName) erro
 	changed := c.ledger.Delete(key(name))
 	expiry := c.ledger.Expiry()
 	delete(c.seen, name)
+	delete(c.holders, key(name))
 	c.mu.Unlock()
 	if known {
 		c.follow(changed, name)

@@ -53,6 +53,31 @@ func (c *Controller) hold(ctx context.Context, s *corev1.Service, d ipam.Decisio
 	return err
 }
 
+// holdAll commits at once what many Services have been given by one change, so that each of them finds it
+// done: one write for each block of addresses instead of one for a few of them. What fails is tried again,
+// and told, when its Service is worked on.
+func (c *Controller) holdAll(ctx context.Context, keys []ipam.Key) {
+	if len(keys) < 2 {
+		return
+	}
+	var changes []record.Change
+	c.mu.Lock()
+	for _, k := range keys {
+		d, _ := c.ledger.Decision(k)
+		who, known := c.holders[k]
+		beside := c.beside(d)
+		for _, a := range d.Assigned {
+			if e, _ := c.Records.Lookup(a.IP); known && !isHeldBy(e, who) {
+				changes = append(changes, record.Hold(a.IP, who, a.Pool, c.Now(), beside[a.IP]...))
+			}
+		}
+	}
+	c.mu.Unlock()
+	if err := c.Records.Commit(ctx, changes...); err != nil {
+		_ = level.Debug(c.Logger).Log("msg", "could not commit all of many changes at once", "err", err)
+	}
+}
+
 func isHeldBy(e record.Entry, who record.Holder) bool {
 	return slices.ContainsFunc(e.Holders, func(h record.Holding) bool { return h.Holder == who })
 }

@@ -32,9 +32,11 @@ func (c *Controller) Start(ctx context.Context, objects config.Objects, list fun
 		return err
 	}
 	var requests []ipam.Request
+	holders := map[ipam.Key]record.Holder{}
 	for i := range services {
 		if kube.IsOurs(&services[i], c.Class) {
-			requests = append(requests, c.remembered(&services[i]))
+			r := c.remembered(&services[i])
+			requests, holders[r.Service] = append(requests, r), holder(&services[i])
 		}
 	}
 	c.mu.Lock()
@@ -49,7 +51,9 @@ func (c *Controller) Start(ctx context.Context, objects config.Objects, list fun
 		}
 	}
 	changed := c.ledger.Load(requests, snapshot.Reservations)
+	c.holders = holders
 	c.mu.Unlock()
+	c.holdAll(ctx, changed.Services)
 	_ = level.Info(c.Logger).Log("msg", "serving", "class", c.Class, "pools", len(snapshot.Pools), "services", len(requests))
 	c.audit(services)
 	c.follow(changed, types.NamespacedName{})
