@@ -45,14 +45,18 @@ func (s *story) summary() {
 func (s *story) farewell() {
 	p := s.lab.Prefix
 	s.title("The lab stays up")
-	fmt.Printf(`   bin/lab status                                      what runs where
-   bin/lab exec -prefix %[1]s cp kubectl get svc,ippool    the cluster
-   bin/lab exec -prefix %[1]s c1 curl -s http://%[2]s/     a client on the LAN
-   bin/lab exec -prefix %[1]s c1 ip neigh                  what its kernel has learned
-   bin/lab exec -prefix %[1]s switch ip link               pull a plug: ip link set n1-eth0 down
-   %-40[3]s            logs of everything
-   bin/lab down %[1]s                                      end it
-`, p, s.ip4, s.lab.StateDir()+"/log")
+	exec := "bin/lab exec -prefix " + p + " "
+	for _, line := range [][2]string{
+		{"bin/lab status", "what runs where"},
+		{exec + "cp kubectl get svc,ippool", "the cluster"},
+		{exec + "c1 curl -s http://" + s.ip4.String() + "/", "a client on the LAN (apt-get install curl)"},
+		{exec + "c1 ip neigh", "what its kernel has learned"},
+		{exec + "switch ip link set " + s.owner4 + "-eth0 down", "pull the plug of " + s.owner4},
+		{"ls " + s.lab.StateDir() + "/log", "logs of everything"},
+		{"bin/lab down " + p, "end it"},
+	} {
+		fmt.Printf("   %-62s # %s\n", line[0], line[1])
+	}
 }
 
 func (s *story) ownerOf(ip netip.Addr) string {
