@@ -51,7 +51,7 @@ func (s *story) farewell() {
 		{exec + "cp kubectl get svc,ippool", "the cluster"},
 		{exec + "c1 curl -s http://" + s.ip4.String() + "/", "a client on the LAN (apt-get install curl)"},
 		{exec + "c1 ip neigh", "what its kernel has learned"},
-		{exec + "switch ip link set " + s.owner4 + "-eth0 down", "pull the plug of " + s.owner4},
+		{exec + "switch ip link set " + s.owner4 + " down", "pull the plug of " + s.owner4},
 		{"ls " + s.lab.StateDir() + "/log", "logs of everything"},
 		{"bin/lab down " + p, "end it"},
 	} {
