@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -157,6 +158,9 @@ func TestOverlapIsSaidAndHarmsNobody(t *testing.T) {
 	w.expect("a", "10.0.0.0 True Assigned")
 	w.expectPool("old", metav1.ConditionTrue, "InForce", "in force")
 	w.expectPool("young", metav1.ConditionFalse, "Overlap", "10.0.0.2-10.0.0.9 overlaps 10.0.0.0/30 of pool old")
+	if n := testutil.ToFloat64(w.controller.Metrics.faulty.WithLabelValues("IPAddressPool")); n != 1 {
+		t.Errorf("%v faulty pools in the metrics, want 1", n)
+	}
 	w.pools("old: 10.0.0.0/31", "young: 10.0.0.2-10.0.0.9")
 	w.expectPool("young", metav1.ConditionTrue, "InForce", "in force")
 }

@@ -17,6 +17,7 @@ type Metrics struct {
 	decisions *prometheus.CounterVec
 	latency   prometheus.Histogram
 	conflicts prometheus.Counter
+	faulty    *prometheus.GaugeVec
 	leading   prometheus.Gauge
 }
 
@@ -40,12 +41,16 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 			Name: "lanyard_allocation_conflicts_total",
 			Help: "Addresses found with two holders: in statuses at start, or in the records against the ledger.",
 		}),
+		faulty: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "lanyard_config_faulty_objects",
+			Help: "Objects that are not in force as they are written, by kind.",
+		}, []string{"kind"}),
 		leading: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "lanyard_controller_leading",
 			Help: "1 while this controller is the one that assigns addresses.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{m.addresses, m.decisions, m.latency, m.conflicts, m.leading} {
+	for _, c := range []prometheus.Collector{m.addresses, m.decisions, m.latency, m.conflicts, m.faulty, m.leading} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}
@@ -54,6 +59,19 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 }
 
 func (m *Metrics) conflict() { m.conflicts.Inc() }
+
+// faults sets how many objects are not in force.
+func (m *Metrics) faults(faults []config.Fault) {
+	bad := map[string]map[string]bool{config.KindIPAddressPool: {}, config.KindIPReservation: {}, config.KindL2Advertisement: {}}
+	for _, f := range faults {
+		if !f.Warning {
+			bad[f.Kind][f.Name] = true
+		}
+	}
+	for kind, names := range bad {
+		m.faulty.WithLabelValues(kind).Set(float64(len(names)))
+	}
+}
 
 // pools sets the gauges of all pools in force; those of others vanish.
 func (m *Metrics) pools(s config.Snapshot, usage map[string]ipam.Usage) {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lanyard-lb/lanyard/internal/ipam"
+	"github.com/lanyard-lb/lanyard/internal/kube"
 	"github.com/lanyard-lb/lanyard/internal/record"
 )
 
@@ -32,13 +33,15 @@ func (c *Controller) remembered(s *corev1.Service) ipam.Request {
 	return r
 }
 
-// hold commits to the records what is about to be written to a Service's status. When the records know
-// better who has an address, the ledger learns it, and the Service is decided on anew.
+// hold commits to the records what is about to be written to a Service's status. What the status does not name
+// yet is committed even if it was before: that confirms that no other controller has taken over meanwhile.
+// When the records know better who has an address, the ledger learns it, and the Service is decided on anew.
 func (c *Controller) hold(ctx context.Context, s *corev1.Service, d ipam.Decision, beside map[netip.Addr][]record.Holder) error {
-	who := holder(s)
+	who, named := holder(s), kube.IngressIPs(s)
 	var changes []record.Change
 	for _, a := range d.Assigned {
-		if e, known := c.Records.Lookup(a.IP); !known || e.Pool != a.Pool && a.Pool != "" || !isHeldBy(e, who) {
+		e, known := c.Records.Lookup(a.IP)
+		if !known || e.Pool != a.Pool && a.Pool != "" || !isHeldBy(e, who) || !slices.Contains(named, a.IP) {
 			changes = append(changes, record.Hold(a.IP, who, a.Pool, c.Now(), beside[a.IP]...))
 		}
 	}

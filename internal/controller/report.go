@@ -28,6 +28,7 @@ func (c *Controller) judge(ctx context.Context, objects config.Objects, faults [
 	c.mu.Lock()
 	c.faults = faults
 	c.mu.Unlock()
+	c.Metrics.faults(faults)
 	var failed []error
 	for i := range objects.L2Advertisements {
 		o := &objects.L2Advertisements[i]
