@@ -17,8 +17,8 @@ demo: needs lab-build build ## show the main job on a LAN of network namespaces 
 	@cd e2etest && go run ./cmd/demo $(if $(KEEP),-keep)
 
 .PHONY: build
-build: ## build the controller and the speaker into bin/
-	@CGO_ENABLED=0 go build -trimpath -ldflags="$(LDFLAGS)" -o bin/ ./controller ./speaker
+build: ## build the controller, the speaker and the kubectl plugin into bin/
+	@CGO_ENABLED=0 go build -trimpath -ldflags="$(LDFLAGS)" -o bin/ ./controller ./speaker ./kubectl-lanyard
 
 .PHONY: lab-build
 lab-build: ## build the lab's control plane into bin/ (minutes the first time, then cached)

@@ -18,6 +18,7 @@ var may = map[string][]string{
 	"internal/iprange":               {},
 	"internal/ipam":                  {"internal/iprange"},
 	"internal/placement":             {"internal/iprange", "github.com/cespare/xxhash"},
+	"internal/record":                {"api/v1beta1", "k8s.io/apimachinery"},
 	"internal/config":                {"internal/iprange", "internal/ipam", "internal/placement", "api/v1beta1", "k8s.io/apimachinery", "k8s.io/api/core"},
 	"internal/announce":              {"internal/placement"},
 	"internal/announce/announcetest": {"internal/announce", "internal/placement"},
@@ -25,18 +26,20 @@ var may = map[string][]string{
 		"golang.org/x/sys", "github.com/go-kit/log"},
 	"internal/link":       {"internal/placement", "github.com/vishvananda/netlink", "golang.org/x/sync", "golang.org/x/sys", "github.com/go-kit/log"},
 	"internal/membership": {"github.com/hashicorp/memberlist", "golang.org/x/sync", "github.com/go-kit/log"},
-	"internal/kube": {"internal/config", "api/v1beta1", "k8s.io/", "sigs.k8s.io/controller-runtime", "golang.org/x/sync",
+	"internal/kube": {"internal/config", "internal/record", "api/v1beta1", "k8s.io/", "sigs.k8s.io/controller-runtime", "golang.org/x/sync",
 		"github.com/go-kit/log", "github.com/go-logr/logr", "github.com/prometheus/client_golang"},
 	"internal/daemon": {"github.com/go-kit/log", "github.com/spf13/pflag"},
-	"internal/controller": {"internal/config", "internal/ipam", "internal/kube", "api/v1beta1", "k8s.io/api/", "k8s.io/apimachinery",
-		"sigs.k8s.io/controller-runtime/pkg/client", "github.com/go-kit/log", "golang.org/x/sync"},
+	"internal/cli": {"internal/record", "api/v1beta1", "k8s.io/api/", "k8s.io/apimachinery", "sigs.k8s.io/controller-runtime/pkg/client",
+		"github.com/spf13/pflag"},
+	"internal/controller": {"internal/config", "internal/ipam", "internal/kube", "internal/record", "api/v1beta1", "k8s.io/api/", "k8s.io/apimachinery",
+		"sigs.k8s.io/controller-runtime/pkg/client", "github.com/go-kit/log", "github.com/prometheus/client_golang", "golang.org/x/sync"},
 	"internal/speaker": {"internal/announce", "internal/config", "internal/kube", "internal/membership", "internal/placement", "api/v1beta1",
 		"k8s.io/api/", "k8s.io/apimachinery", "github.com/go-kit/log", "github.com/prometheus/client_golang", "golang.org/x/sync"},
 	"internal/netnstest": {"github.com/vishvananda/", "golang.org/x/sys"},
 }
 
 // mains may import everything, and nobody imports them.
-var mains = []string{"controller", "speaker"}
+var mains = []string{"controller", "kubectl-lanyard", "speaker"}
 
 func TestImports(t *testing.T) {
 	seen := 0

@@ -67,14 +67,21 @@ type Controller struct {
 	snapshot config.Snapshot
 	faults   []config.Fault
 	seen     map[types.NamespacedName]time.Time // when a Service that waits for its first address was seen first
-	holders  map[ipam.Key]record.Holder         // the Services that the ledger knows
+	versions map[ipam.Key]version               // the Services that the ledger knows, as last seen
+	held     map[ipam.Key]string                // the resourceVersion that a Service had before holdAll committed for it
+}
+
+// version is a Service at one time.
+type version struct {
+	record.Holder
+	resourceVersion string
 }
 
 var _ kube.Allocator = (*Controller)(nil)
 
 // New returns a Controller that knows nothing yet.
 func New(c Config) *Controller {
-	return &Controller{Config: c, ledger: ipam.NewLedger(), seen: map[types.NamespacedName]time.Time{}, holders: map[ipam.Key]record.Holder{}}
+	return &Controller{Config: c, ledger: ipam.NewLedger(), seen: map[types.NamespacedName]time.Time{}, versions: map[ipam.Key]version{}, held: map[ipam.Key]string{}}
 }
 
 // Configure puts a new configuration in force.
@@ -110,7 +117,10 @@ func (c *Controller) follow(changed ipam.Changed, but types.NamespacedName) {
 func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *corev1.Service) error {
 	switch {
 	case s == nil:
-		return c.forget(ctx, name)
+		c.mu.Lock()
+		last := c.versions[key(name)].Holder
+		c.mu.Unlock()
+		return c.forget(ctx, name, last.UID)
 	case !kube.IsOurs(s, c.Class):
 		return c.giveUp(ctx, name, s)
 	}
@@ -126,7 +136,7 @@ func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *
 	if err := c.write(ctx, s, decision, want); err != nil {
 		return err
 	}
-	return c.letGo(ctx, s, decision)
+	return c.letGo(ctx, s, decision, want, differs(s, want))
 }
 
 // decide tells the ledger of a Service. beside are, for each address assigned, those who may hold it too.
@@ -135,7 +145,7 @@ func (c *Controller) decide(name types.NamespacedName, s *corev1.Service) (ipam.
 	r := c.remembered(s)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.holders[r.Service] = holder(s)
+	c.versions[r.Service] = version{holder(s), s.ResourceVersion}
 	changed := c.ledger.Tick(now)
 	more := c.ledger.Set(r)
 	changed.Services = append(changed.Services, more.Services...)
@@ -193,7 +203,7 @@ func (c *Controller) giveUp(ctx context.Context, name types.NamespacedName, s *c
 		_ = level.Info(c.Logger).Log("msg", "given up", "service", name, "type", s.Spec.Type)
 		c.Event(s, corev1.EventTypeNormal, "Released", "ReleaseAddress", "the Service is not for Lanyard any more; its addresses are free")
 	}
-	return c.forget(ctx, name)
+	return c.forget(ctx, name, string(s.UID))
 }
 
 // ownIngress reports whether the load-balancer status of a Service is what we wrote: addresses that it holds
@@ -215,9 +225,10 @@ func (c *Controller) ownIngress(name types.NamespacedName, s *corev1.Service) bo
 }
 
 // forget frees the addresses of a Service that is gone or not ours any more: in the records first, for what
-// the ledger calls free may be given away at once.
-func (c *Controller) forget(ctx context.Context, name types.NamespacedName) error {
-	if err := c.releaseAll(ctx, record.Holder{Kind: record.Service, Namespace: name.Namespace, Name: name.Name}); err != nil {
+// the ledger calls free may be given away at once. Others of its name that stand in the records, with another
+// UID, are released if the API server confirms that they are gone.
+func (c *Controller) forget(ctx context.Context, name types.NamespacedName, uid string) error {
+	if err := c.releaseAll(ctx, record.Holder{Kind: record.Service, Namespace: name.Namespace, Name: name.Name, UID: uid}); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -226,7 +237,8 @@ func (c *Controller) forget(ctx context.Context, name types.NamespacedName) erro
 	changed := c.ledger.Delete(key(name))
 	expiry := c.ledger.Expiry()
 	delete(c.seen, name)
-	delete(c.holders, key(name))
+	delete(c.versions, key(name))
+	delete(c.held, key(name))
 	c.mu.Unlock()
 	if known {
 		c.follow(changed, name)

@@ -3,11 +3,15 @@ package controller
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/go-kit/log/level"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lanyard-lb/lanyard/internal/ipam"
@@ -34,14 +38,18 @@ func (c *Controller) remembered(s *corev1.Service) ipam.Request {
 }
 
 // hold commits to the records what is about to be written to a Service's status. What the status does not name
-// yet is committed even if it was before: that confirms that no other controller has taken over meanwhile.
-// When the records know better who has an address, the ledger learns it, and the Service is decided on anew.
+// yet is committed even if it was before, unless that was after the Service was seen as it is now: it confirms
+// that no other controller has taken over meanwhile. When the records know better who has an address, the
+// ledger learns it, and the Service is decided on anew.
 func (c *Controller) hold(ctx context.Context, s *corev1.Service, d ipam.Decision, beside map[netip.Addr][]record.Holder) error {
 	who, named := holder(s), kube.IngressIPs(s)
+	c.mu.Lock()
+	confirmed := c.held[ipam.Key{Namespace: s.Namespace, Name: s.Name}] == s.ResourceVersion
+	c.mu.Unlock()
 	var changes []record.Change
 	for _, a := range d.Assigned {
 		e, known := c.Records.Lookup(a.IP)
-		if !known || e.Pool != a.Pool && a.Pool != "" || !isHeldBy(e, who) || !slices.Contains(named, a.IP) {
+		if !known || e.Pool != a.Pool && a.Pool != "" || !isHeldBy(e, who) || !confirmed && !slices.Contains(named, a.IP) {
 			changes = append(changes, record.Hold(a.IP, who, a.Pool, c.Now(), beside[a.IP]...))
 		}
 	}
@@ -64,21 +72,28 @@ func (c *Controller) holdAll(ctx context.Context, keys []ipam.Key) {
 		return
 	}
 	var changes []record.Change
+	before := map[ipam.Key]string{}
 	c.mu.Lock()
 	for _, k := range keys {
 		d, _ := c.ledger.Decision(k)
-		who, known := c.holders[k]
+		seen, known := c.versions[k]
+		if !known || d.Foreign {
+			continue
+		}
 		beside := c.beside(d)
 		for _, a := range d.Assigned {
-			if e, _ := c.Records.Lookup(a.IP); known && !isHeldBy(e, who) {
-				changes = append(changes, record.Hold(a.IP, who, a.Pool, c.Now(), beside[a.IP]...))
-			}
+			changes = append(changes, record.Hold(a.IP, seen.Holder, a.Pool, c.Now(), beside[a.IP]...))
 		}
+		before[k] = seen.resourceVersion
 	}
 	c.mu.Unlock()
 	if err := c.Records.Commit(ctx, changes...); err != nil {
 		_ = level.Debug(c.Logger).Log("msg", "could not commit all of many changes at once", "err", err)
+		return
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.Copy(c.held, before)
 }
 
 func isHeldBy(e record.Entry, who record.Holder) bool {
@@ -95,33 +110,46 @@ func (c *Controller) learn(s *corev1.Service, held *record.HeldError) {
 	c.follow(changed, types.NamespacedName{})
 }
 
-// letGo releases in the records what a Service's status, as it has been written, no longer names.
-func (c *Controller) letGo(ctx context.Context, s *corev1.Service, d ipam.Decision) error {
-	who := holder(s)
-	var changes []record.Change
-	for _, e := range c.Records.HeldBy(who) {
-		for _, h := range e.Holders {
-			if h.Same(who) && (h.UID != who.UID || !slices.Contains(d.IPs(), e.Addr)) {
-				changes = append(changes, record.Release(e.Addr, h.Holder, c.Now()))
-			}
-		}
-	}
+// letGo releases in the records what a Service's status no longer names. An earlier controller may still be
+// about to write one of these addresses to the Service as it saw it: so a status must have been written since,
+// and if it was not just now, it is, with nothing new in it but the time.
+func (c *Controller) letGo(ctx context.Context, s *corev1.Service, d ipam.Decision, want kube.ServiceStatus, written bool) error {
+	changes := c.releases(holder(s), d.IPs())
 	if len(changes) == 0 {
 		return nil
+	}
+	if !written {
+		if old := meta.FindStatusCondition(s.Status.Conditions, want.Condition.Type); old != nil {
+			want.Condition.LastTransitionTime = metav1.NewTime(old.LastTransitionTime.Add(time.Second))
+		}
+		if err := c.Writer.WriteServiceStatus(ctx, s, want); err != nil {
+			return err
+		}
 	}
 	return c.Records.Commit(ctx, changes...)
 }
 
-// releaseAll releases in the records whatever objects of a name hold.
-func (c *Controller) releaseAll(ctx context.Context, who record.Holder) error {
+// releases lets go of what an object holds but for some addresses, and of all that others of its name hold,
+// if the API server confirms that they are gone.
+func (c *Controller) releases(who record.Holder, but []netip.Addr) []record.Change {
 	var changes []record.Change
 	for _, e := range c.Records.HeldBy(who) {
 		for _, h := range e.Holders {
-			if h.Same(who) {
+			switch {
+			case !h.Same(who):
+			case h.UID != who.UID:
+				changes = append(changes, record.ReleaseGone(e.Addr, h.Holder, c.Now()))
+			case !slices.Contains(but, e.Addr):
 				changes = append(changes, record.Release(e.Addr, h.Holder, c.Now()))
 			}
 		}
 	}
+	return changes
+}
+
+// releaseAll releases in the records whatever an object holds, and others of its name that are gone.
+func (c *Controller) releaseAll(ctx context.Context, who record.Holder) error {
+	changes := c.releases(who, nil)
 	if len(changes) == 0 {
 		return nil
 	}

@@ -93,14 +93,7 @@ func (c *Controller) carryOut(ctx context.Context, r *v1beta1.IPReservation, fau
 	if err := c.writeReservation(ctx, r, decision, users, ready); err != nil {
 		return err
 	}
-	changes = nil
-	for _, e := range c.Records.HeldBy(who) {
-		for _, h := range e.Holders {
-			if h.Same(who) && (h.UID != who.UID || !slices.Contains(decision.IPs(), e.Addr)) {
-				changes = append(changes, record.Release(e.Addr, h.Holder, c.Now()))
-			}
-		}
-	}
+	changes = c.releases(who, decision.IPs())
 	if len(changes) == 0 {
 		return nil
 	}

@@ -32,11 +32,11 @@ func (c *Controller) Start(ctx context.Context, objects config.Objects, list fun
 		return err
 	}
 	var requests []ipam.Request
-	holders := map[ipam.Key]record.Holder{}
+	versions := map[ipam.Key]version{}
 	for i := range services {
 		if kube.IsOurs(&services[i], c.Class) {
 			r := c.remembered(&services[i])
-			requests, holders[r.Service] = append(requests, r), holder(&services[i])
+			requests, versions[r.Service] = append(requests, r), version{holder(&services[i]), services[i].ResourceVersion}
 		}
 	}
 	c.mu.Lock()
@@ -51,7 +51,7 @@ func (c *Controller) Start(ctx context.Context, objects config.Objects, list fun
 		}
 	}
 	changed := c.ledger.Load(requests, snapshot.Reservations)
-	c.holders = holders
+	c.versions = versions
 	c.mu.Unlock()
 	c.holdAll(ctx, changed.Services)
 	_ = level.Info(c.Logger).Log("msg", "serving", "class", c.Class, "pools", len(snapshot.Pools), "services", len(requests))
@@ -75,8 +75,12 @@ func (c *Controller) releaseGone(ctx context.Context, objects config.Objects, se
 	var changes []record.Change
 	for e := range c.Records.All() {
 		for _, h := range e.Holders {
-			if !alive[h.Holder] {
+			switch {
+			case alive[h.Holder]:
+			case h.Kind == record.Service: // they were listed after the records were taken over
 				changes = append(changes, record.Release(e.Addr, h.Holder, c.Now()))
+			default:
+				changes = append(changes, record.ReleaseGone(e.Addr, h.Holder, c.Now()))
 			}
 		}
 	}

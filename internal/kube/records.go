@@ -27,12 +27,14 @@ type recordsAPI interface {
 }
 
 // Records are the durable memory of who holds which address: one IPAllocationRecord for each block of 64.
-// They are what fences controllers off from each other, if their users keep to two rules:
+// They are what fences controllers off from each other, if their users keep to these rules:
 //
 //   - A status is given an address only after Commit of its Hold, and is written as it was seen before that
-//     Commit (with its resourceVersion).
+//     Commit (with its resourceVersion), even when the Hold has long been in the record: Commit then confirms
+//     it. What the status names already, as seen, needs no Commit.
 //   - Release is committed only after the holder is gone, or after a status without the address has been
-//     written: one that the API server has given a new resourceVersion.
+//     written: one that the API server has given a new resourceVersion. A write that changes nothing does not.
+//   - Nobody infers from a cache that another holder is gone. ReleaseGone asks the API server.
 //
 // Load takes every record over for a new epoch; from then on no controller of an older one can commit
 // anything, and so can never write an address that was released behind its back. All methods are safe for
@@ -160,6 +162,9 @@ func (r *Records) Commit(ctx context.Context, changes ...record.Change) error {
 	byBlock := map[netip.Prefix][]record.Change{}
 	for _, c := range changes {
 		p := record.BlockOf(c.Addr)
+		if !p.IsValid() {
+			return fmt.Errorf("commit to the allocation records: no address for %s", c.Holder)
+		}
 		byBlock[p] = append(byBlock[p], c)
 	}
 	var wait sync.WaitGroup

@@ -73,6 +73,9 @@ func TestRecordsSurviveARestart(t *testing.T) {
 		record.Hold(ip("fd00::1"), holder("b"), "six", noon),
 		record.Hold(ip("10.0.0.2"), holder("c"), "lan", noon))
 	commit(t, r, record.Release(ip("10.0.0.2"), holder("c"), noon.Add(time.Minute)))
+	if got := r.HeldBy(holder("c")); len(got) != 0 {
+		t.Errorf("c still holds %v", got)
+	}
 	again := loaded(t, s, "second")
 	want := "10.0.0.1 a-1, 10.0.0.2, 10.0.0.70 a-1, fd00::1 b-1"
 	if show(r) != want || show(again) != want {
@@ -159,8 +162,16 @@ func TestCreatedAgain(t *testing.T) {
 	if err := r.Commit(t.Context(), record.Hold(ip("10.0.0.1"), first, "lan", noon)); refusedBy(err) != "a-2" {
 		t.Errorf("taken back by the dead: %v", err)
 	}
-	commit(t, r, record.Release(ip("10.0.0.1"), first, noon))
+	commit(t, r, record.Release(ip("10.0.0.1"), first, noon), record.ReleaseGone(ip("10.0.0.1"), first, noon))
+	if err := r.Commit(t.Context(), record.ReleaseGone(ip("10.0.0.1"), second, noon)); refusedBy(err) != "a-2" {
+		t.Errorf("taken from the living: %v", err)
+	}
 	if show(r) != "10.0.0.1 a-2" {
+		t.Errorf("has %s", show(r))
+	}
+	delete(s.services, "default/a")
+	commit(t, r, record.ReleaseGone(ip("10.0.0.1"), second, noon))
+	if show(r) != "10.0.0.1" {
 		t.Errorf("has %s", show(r))
 	}
 }
@@ -251,7 +262,7 @@ func TestGroupCommit(t *testing.T) {
 // TestOneCallerLeaves: the others of its batch do not suffer, wherever its time is up.
 func TestOneCallerLeaves(t *testing.T) {
 	for leaver := range 3 { // 0 has the first turn; the other two wait for the second write, 1 has its turn
-		for _, at := range []time.Duration{5 * time.Millisecond, 15 * time.Millisecond} {
+		for _, at := range []time.Duration{5 * time.Millisecond, 10 * time.Millisecond, 15 * time.Millisecond} {
 			synctest.Test(t, func(t *testing.T) {
 				s := newServer()
 				r := loaded(t, s, "w")
@@ -284,6 +295,22 @@ func TestOneCallerLeaves(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestCallersWithoutTime: whoever has no time to begin with does not keep the turn.
+func TestCallersWithoutTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := loaded(t, newServer(), "w")
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		hold := record.Hold(ip("10.0.0.1"), holder("a"), "lan", noon)
+		for range 50 {
+			if err := r.Commit(ctx, hold); !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			commit(t, r, record.Hold(ip("10.0.0.2"), holder("b"), "lan", noon))
+		}
+	})
 }
 
 func TestFewRequests(t *testing.T) {

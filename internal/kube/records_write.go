@@ -77,6 +77,14 @@ func (s *slot) judge(ctx context.Context, batch []*request) (next record.Block, 
 // over when the API server says that the holder is the one that lives: UIDs do not come back, so that the
 // recorded one is gone for good. Should the record name the later of the two, the caller is behind.
 func (s *slot) apply(ctx context.Context, b record.Block, c *record.Change) (bool, error) {
+	if e, _ := b.Lookup(c.Addr); c.Gone && e.HeldBy(c.Holder) {
+		if uid, err := s.term.records.uid(ctx, c.Holder); err != nil {
+			return false, err
+		} else if uid == c.Holder.UID {
+			return false, &record.HeldError{Addr: c.Addr, By: c.Holder}
+		}
+		c.Gone = false // for good
+	}
 	changed, err := b.Apply(*c)
 	var held *record.HeldError
 	if !errors.As(err, &held) || !held.By.Same(c.Holder) {
@@ -106,7 +114,7 @@ func (r *Records) uid(ctx context.Context, h record.Holder) (string, error) {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("get %s, which was created again: %w", h, err)
+		return "", fmt.Errorf("ask for the UID of %s: %w", h, err)
 	}
 	return string(o.UID), nil
 }

@@ -73,6 +73,11 @@ func (e Entry) LastReleased() time.Time {
 	return e.Released
 }
 
+// HeldBy reports whether that very holder, by its UID, holds the address.
+func (e Entry) HeldBy(h Holder) bool {
+	return slices.ContainsFunc(e.Holders, func(o Holding) bool { return o.Holder == h })
+}
+
 // Block is the record of 64 addresses. Epoch and Writer say who wrote it last.
 type Block struct {
 	Prefix  netip.Prefix

@@ -19,8 +19,8 @@ type Change struct {
 	// Replaces is the UID of an earlier object of the holder's name that is known to be gone, whose address
 	// the holder takes over.
 	Replaces string
-	// Let says that the holder lets the address go.
-	Let bool
+	// Let says that the holder lets the address go; Gone, that it does because it is no more, if that is true.
+	Let, Gone bool
 }
 
 // Hold is a holder's claim on an address, from now on. It fails with a *HeldError when somebody holds the
@@ -32,6 +32,12 @@ func Hold(addr netip.Addr, holder Holder, pool string, now time.Time, beside ...
 // Release lets an address go. It changes nothing when that very holder, by its UID, does not hold the address.
 func Release(addr netip.Addr, holder Holder, now time.Time) Change {
 	return Change{Addr: addr, Holder: holder, At: now, Let: true}
+}
+
+// ReleaseGone is a Release for a holder that seems to be gone. Who commits it asks the API server first, and
+// refuses it with a *HeldError when the holder lives.
+func ReleaseGone(addr netip.Addr, holder Holder, now time.Time) Change {
+	return Change{Addr: addr, Holder: holder, At: now, Let: true, Gone: true}
 }
 
 // HeldError says that somebody else holds an address: By. When By has the name of who asked, it is an object

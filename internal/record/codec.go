@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,7 +50,7 @@ func decodeEntry(prefix netip.Prefix, a v1beta1.Allocation) (e Entry, err error)
 	var faults []error
 	for i, h := range a.Holders {
 		holder, err := decodeHolder(h.Kind, h.Namespace, h.Name)
-		if err != nil || e.heldBy(holder) {
+		if err != nil || slices.ContainsFunc(e.Holders, func(o Holding) bool { return o.Same(holder) }) {
 			faults = append(faults, fmt.Errorf("holders[%d]: not a holder, or one for the second time", i))
 			continue
 		}
@@ -83,15 +84,6 @@ func decodeTime(t *metav1.Time) time.Time {
 		return time.Unix(0, 0).UTC()
 	}
 	return whole(t.Time)
-}
-
-func (e Entry) heldBy(h Holder) bool {
-	for _, o := range e.Holders {
-		if o.Same(h) {
-			return true
-		}
-	}
-	return false
 }
 
 // Encode returns a block as the API object that Decode reads; its resourceVersion is for the caller to set.

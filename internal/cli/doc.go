@@ -1,0 +1,3 @@
+// Package cli is the logic of the command line: it reads records, Services and events, and prints them as
+// tables or JSON.
+package cli
