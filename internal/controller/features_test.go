@@ -246,3 +246,25 @@ func TestAuditTellsOfDuplicates(t *testing.T) {
 		t.Errorf("events %q, want DuplicateAddress on both", w.events)
 	}
 }
+
+// TestReleasesOnlyAfterAWrite: an earlier controller may be about to write an address that it committed; the
+// address is let go only once that write must fail, because the Service has been written since.
+func TestReleasesOnlyAfterAWrite(t *testing.T) {
+	w := newWorld(t)
+	w.pools("lan: 10.0.0.1-10.0.0.9")
+	w.start("")
+	w.apply("a")
+	who := record.Holder{Kind: record.Service, Namespace: "default", Name: "a", UID: "a"}
+	if err := w.records.Commit(context.Background(), record.Hold(addr("10.0.0.5"), who, "lan", w.now())); err != nil {
+		t.Fatal(err)
+	}
+	before := w.services[types.NamespacedName{Namespace: "default", Name: "a"}].ResourceVersion
+	w.start("")
+	w.expect("a", "10.0.0.1 True Assigned")
+	if got := w.records.holdersOf("10.0.0.5"); got != "" {
+		t.Errorf("10.0.0.5 is still held by %q", got)
+	}
+	if after := w.services[types.NamespacedName{Namespace: "default", Name: "a"}].ResourceVersion; after == before {
+		t.Error("10.0.0.5 was released although nothing was written: an older write could still succeed")
+	}
+}
