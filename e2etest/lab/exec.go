@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Command prepares a program to run on a host of a recorded lab. In its PATH are kubectl and the rest of the lab's
@@ -22,7 +25,11 @@ func (r Record) Command(ctx context.Context, host string, argv []string) (*exec.
 	}
 	args := append([]string{"netns", "exec", r.Prefix + "-" + host, "env",
 		"PATH=" + links + ":" + os.Getenv("PATH"), "KUBECONFIG=" + filepath.Join(stateDir(r.Prefix), "admin.kubeconfig")}, argv...)
-	return exec.CommandContext(ctx, "ip", args...), nil
+	cmd := exec.CommandContext(ctx, "ip", args...)
+	// What is interrupted may end in good order.
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	return cmd, nil
 }
 
 // linkPrograms makes a folder in which the control plane's binary has the names of its programs.
