@@ -1,0 +1,210 @@
+package allocation
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// unexpected is a finding that is not what was wanted.
+type unexpected struct {
+	what, have, want string
+	cause            error
+}
+
+func (u *unexpected) Error() string {
+	return fmt.Sprintf("%s: have %q, want %q (%v)", u.what, u.have, u.want, u.cause)
+}
+
+// retain: a deleted Service's address is kept for its name for a while, then free for those who wait.
+func retain(t *testing.T, c *cluster) {
+	c.pool(t, "kept", "addresses: [10.52.0.1], retain: 4s")
+	c.service(t, "web")
+	c.expect(t, "web", "10.52.0.1 True Assigned")
+	c.delete(t, "Service", "web")
+	deleted := time.Now()
+	c.service(t, "other")
+	c.expect(t, "other", "False PoolExhausted")
+	c.service(t, "thief", addresses("10.52.0.1"))
+	c.says(t, "thief", "AddressInUse", "kept for default/web until")
+	c.delete(t, "Service", "thief")
+	c.service(t, "web")
+	c.expect(t, "web", "10.52.0.1 True Assigned")
+	if time.Since(deleted) > 3500*time.Millisecond {
+		t.Skip("the machine was too slow to create the Service again in time")
+	}
+	c.keeps(t, "other", "False PoolExhausted")
+	c.delete(t, "Service", "web")
+	deleted = time.Now()
+	c.expect(t, "other", "10.52.0.1 True Assigned")
+	if after := time.Since(deleted); after < 3*time.Second || after > 8*time.Second {
+		t.Errorf("the address was free after %v, want 4 s", after)
+	}
+}
+
+// leastRecentlyUsed: what was never used first, then what has been free for the longest time, also over a restart.
+func leastRecentlyUsed(t *testing.T, c *cluster) {
+	c.pool(t, "rest", "addresses: [10.53.0.1-10.53.0.3], strategy: LeastRecentlyUsed")
+	next := func(name, ip string) {
+		t.Helper()
+		c.service(t, name)
+		c.expect(t, name, ip+" True Assigned")
+	}
+	next("a", "10.53.0.1")
+	c.delete(t, "Service", "a")
+	next("b", "10.53.0.2")
+	next("c", "10.53.0.3")
+	next("d", "10.53.0.1")
+	c.delete(t, "Service", "c")
+	c.nextSecond(t)
+	c.delete(t, "Service", "b")
+	c.stop(t)
+	c.start(t)
+	next("e", "10.53.0.3")
+	next("f", "10.53.0.2")
+}
+
+// nextSecond waits until what happens now has another time, of a resolution of a second.
+func (c *cluster) nextSecond(t *testing.T) {
+	t.Helper()
+	begun := time.Now().Unix()
+	eventually(t, 2*time.Second, func() error {
+		if time.Now().Unix() == begun {
+			return errors.New("it is the same second")
+		}
+		return nil
+	})
+}
+
+// quota: so many addresses of the pool for a namespace, both families together; another namespace has its own.
+func quota(t *testing.T, c *cluster) {
+	c.pool(t, "limited", "addresses: [10.54.0.1-10.54.0.9, 'fd54::/124'], limits: {addressesPerNamespace: 2}")
+	c.service(t, "blue/a", require())
+	c.expect(t, "blue/a", "10.54.0.1 fd54:: True Assigned")
+	c.service(t, "blue/b")
+	c.expect(t, "blue/b", "False QuotaExceeded")
+	c.says(t, "blue/b", "QuotaExceeded", "namespace blue", "(2)")
+	c.service(t, "green/a")
+	c.expect(t, "green/a", "10.54.0.2 True Assigned")
+	c.service(t, "green/b", require())
+	c.expect(t, "green/b", "False QuotaExceeded")
+	c.edit(t, "blue/a", singleStack(four))
+	c.expect(t, "blue/b", "10.54.0.3 True Assigned")
+	c.patch(t, "IPAddressPool", "limited", `{"spec":{"limits":{"addressesPerNamespace":1}}}`)
+	c.keeps(t, "blue/a", "10.54.0.1 True Assigned")
+	c.patch(t, "IPAddressPool", "limited", `{"spec":{"limits":null}}`)
+	c.expect(t, "green/b", "10.54.0.4 fd54::1 True Assigned")
+}
+
+func paused(t *testing.T, c *cluster) {
+	c.pool(t, "p", "addresses: [10.55.0.1-10.55.0.9]")
+	c.service(t, "a")
+	c.expect(t, "a", "10.55.0.1 True Assigned")
+	c.patch(t, "IPAddressPool", "p", `{"spec":{"paused":true}}`)
+	c.service(t, "b")
+	c.expect(t, "b", "False PoolPaused")
+	c.service(t, "c", addresses("10.55.0.5"))
+	c.expect(t, "c", "False PoolPaused")
+	c.keeps(t, "a", "10.55.0.1 True Assigned")
+	c.patch(t, "IPAddressPool", "p", `{"spec":{"paused":false}}`)
+	c.expect(t, "b", "10.55.0.2 True Assigned")
+	c.expect(t, "c", "10.55.0.5 True Assigned")
+}
+
+// leftOut: what is excluded, buggy, or something else on the LAN or in the cluster is never handed out, and told.
+func leftOut(t *testing.T, c *cluster) {
+	// The node n1 is 10.77.0.11.
+	c.pool(t, "lan", "addresses: [10.77.0.10-10.77.0.14], excludedAddresses: [10.77.0.12, 10.77.0.14-10.77.0.20]")
+	c.expectAll(t, "lan", "10.77.0.10", "10.77.0.13")
+	c.leavesOut(t, "lan", "10.77.0.11 (an address of node n1)")
+	c.pool(t, "subnet", "addresses: [10.56.0.0/29, 'fd56::/126'], subnets: [10.56.0.0/29, 'fd56::/64']")
+	c.expectAll(t, "subnet", "10.56.0.1", "10.56.0.2", "10.56.0.3", "10.56.0.4", "10.56.0.5", "10.56.0.6")
+	c.leavesOut(t, "subnet", "10.56.0.0 (the network address of 10.56.0.0/29)", "10.56.0.7 (the broadcast address",
+		"fd56:: (the Subnet-Router anycast address of fd56::/64)")
+	c.pool(t, "buggy", "addresses: [10.56.1.255-10.56.2.1], avoidBuggyIPs: true")
+	c.expectAll(t, "buggy", "10.56.2.1")
+	c.pool(t, "cluster", "addresses: [10.95.255.255-10.96.0.1, '10.243.255.255-10.244.1.0']")
+	c.expectAll(t, "cluster", "10.243.255.255", "10.244.0.0", "10.244.0.1", "10.95.255.255")
+	c.leavesOut(t, "cluster", "10.96.0.0/31 (in the Service CIDR 10.96.0.0/16)", "10.244.1.0 (in the pod CIDR of node n1)")
+	c.pool(t, "whole", "addresses: [10.56.9.1]")
+	c.judged(t, "IPAddressPool", "whole", "AddressesLeftOut", "False None")
+}
+
+// expectAll sees to it that a pool has room for the addresses and, of 10.244.0.0/24, for none but those that are named.
+func (c *cluster) expectAll(t *testing.T, pool string, ips ...string) {
+	t.Helper()
+	t.Run(pool, func(t *testing.T) {
+		var counts poolCounts
+		must(t, c.get(t, "IPAddressPool", pool, &counts))
+		total := 0
+		_, _ = fmt.Sscan(counts.Status.IPv4.Total, &total)
+		if total > 20 {
+			ips = ips[:min(len(ips), total)]
+		}
+		given := map[string]bool{}
+		for i := range min(total, len(ips)) {
+			name := fmt.Sprint("s", i)
+			c.service(t, name, fromPool(pool))
+			eventually(t, patience, func() error {
+				list := ingress(c.read(t, name))
+				if len(list) != 1 {
+					return fmt.Errorf("%s has %v", name, list)
+				}
+				given[list[0]] = true
+				return nil
+			})
+		}
+		for _, ip := range ips {
+			if !given[ip] && total <= 20 {
+				t.Errorf("pool %s did not give %s, but %v", pool, ip, given)
+			}
+		}
+		if total <= 20 {
+			c.service(t, "over", fromPool(pool))
+			c.expect(t, "over", "False PoolExhausted")
+		}
+	})
+}
+
+func (c *cluster) leavesOut(t *testing.T, pool string, words ...string) {
+	t.Helper()
+	message := c.judged(t, "IPAddressPool", pool, "AddressesLeftOut", "True InUseOtherwise")
+	for _, w := range words {
+		if !strings.Contains(message, w) {
+			t.Errorf("pool %s: the message %q does not have %q", pool, message, w)
+		}
+	}
+}
+
+// shrinking: the holders keep what falls out of the pool until their owner or the pool says otherwise.
+func shrinking(t *testing.T, c *cluster) {
+	c.pool(t, "s", "addresses: [10.57.0.1-10.57.0.4]")
+	for _, s := range [][2]string{{"a", "10.57.0.1"}, {"b", "10.57.0.2"}, {"c", "10.57.0.3"}} {
+		c.service(t, s[0], addresses(""))
+		c.expect(t, s[0], s[1]+" True Assigned")
+	}
+	c.patch(t, "IPAddressPool", "s", `{"spec":{"addresses":["10.57.0.3-10.57.0.4"]}}`)
+	c.expect(t, "a", "10.57.0.1 True OutsidePool")
+	c.expect(t, "b", "10.57.0.2 True OutsidePool")
+	c.keeps(t, "c", "10.57.0.3 True Assigned")
+	c.edit(t, "a", annotation("lanyard.dev/reassign", "true"))
+	c.expect(t, "a", "10.57.0.4 True Assigned")
+	c.edit(t, "b", annotation("lanyard.dev/reassign", "true"))
+	c.expect(t, "b", "10.57.0.2 True PoolExhausted") // until one can be had
+	c.delete(t, "Service", "a")
+	c.expect(t, "b", "10.57.0.4 True Assigned")
+
+	c.pool(t, "m", "addresses: [10.57.1.1-10.57.1.4], onShrink: Reassign, autoAssign: false")
+	c.service(t, "d", fromPool("m"))
+	c.expect(t, "d", "10.57.1.1 True Assigned")
+	c.patch(t, "IPAddressPool", "m", `{"spec":{"addresses":["10.57.1.3-10.57.1.4"]}}`)
+	c.expect(t, "d", "10.57.1.3 True Assigned")
+
+	// Shrunk while nobody looks.
+	c.stop(t)
+	c.patch(t, "IPAddressPool", "m", `{"spec":{"addresses":["10.57.1.4"]}}`)
+	c.start(t)
+	c.expect(t, "d", "10.57.1.4 True Assigned")
+}

@@ -1,0 +1,149 @@
+package allocation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// addressWatch follows every version of every Service, in the order in which the API server wrote them, and fails at the
+// first one after which an address stands in two statuses.
+type addressWatch struct {
+	mu       sync.Mutex
+	has      map[string][]string // Service to the addresses in its status
+	owner    map[string]string   // address to Service
+	seen     int
+	failures []error
+}
+
+// watchAddresses watches until the test ends. It fails the test, too.
+func (c *cluster) watchAddresses(t *testing.T) *addressWatch {
+	t.Helper()
+	w := &addressWatch{has: map[string][]string{}, owner: map[string]string{}}
+	services := c.Client().CoreV1().Services(metav1.NamespaceAll)
+	list, err := services.List(within(t, 10*time.Second), metav1.ListOptions{})
+	must(t, err)
+	for i := range list.Items {
+		w.update(&list.Items[i], false)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	stream, err := services.Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for event := range stream.ResultChan() {
+			w.event(event)
+		}
+		if ctx.Err() == nil {
+			w.fail(errors.New("the watch on the Services has ended: it cannot tell any more"))
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		stream.Stop()
+		<-done
+		if err := w.failed(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+func (w *addressWatch) event(event watch.Event) {
+	s, is := event.Object.(*corev1.Service)
+	if !is {
+		w.fail(fmt.Errorf("the watch on the Services says %s: %v", event.Type, event.Object))
+		return
+	}
+	w.update(s, event.Type == watch.Deleted)
+}
+
+func (w *addressWatch) update(s *corev1.Service, deleted bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	name := s.Namespace + "/" + s.Name
+	for _, ip := range w.has[name] {
+		delete(w.owner, ip)
+	}
+	delete(w.has, name)
+	w.seen++
+	if deleted {
+		return
+	}
+	w.has[name] = ingress(s)
+	for _, ip := range w.has[name] {
+		if other, twice := w.owner[ip]; twice {
+			w.failures = append(w.failures, fmt.Errorf("version %s: %s stands in the statuses of %s and %s", s.ResourceVersion, ip, other, name))
+		}
+		w.owner[ip] = name
+	}
+}
+
+func (w *addressWatch) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failures = append(w.failures, err)
+}
+
+// failed returns what was wrong so far.
+func (w *addressWatch) failed() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return errors.Join(w.failures...)
+}
+
+// until waits for a condition, and not if something is wrong.
+func (w *addressWatch) until(t *testing.T, limit time.Duration, f func() error) {
+	t.Helper()
+	eventually(t, limit, func() error {
+		if err := w.failed(); err != nil {
+			t.Fatal(err)
+		}
+		return f()
+	})
+}
+
+func (w *addressWatch) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.owner)
+}
+
+func (w *addressWatch) changes() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen
+}
+
+func (w *addressWatch) atLeast(n int) error {
+	if have := w.count(); have < n {
+		return fmt.Errorf("%d addresses stand in statuses, want %d", have, n)
+	}
+	return nil
+}
+
+func (w *addressWatch) haveAddresses(names []string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	missing := 0
+	for _, name := range names {
+		if len(w.has[name]) == 0 {
+			missing++
+		}
+	}
+	if missing > 0 {
+		return fmt.Errorf("%d of %d Services have no address", missing, len(names))
+	}
+	return nil
+}
