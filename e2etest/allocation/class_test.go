@@ -37,7 +37,7 @@ func otherClass(t *testing.T, c *cluster) {
 // otherStatuses: what others wrote is adopted when a pool contains it, and left alone when none does; what we wrote is
 // put right.
 func otherStatuses(t *testing.T, c *cluster) {
-	c.service(t, "cloud", func(s *corev1.Service) {})
+	c.service(t, "cloud")
 	c.expect(t, "cloud", "False NoPool")
 	c.pool(t, "a", "addresses: [10.43.0.1-10.43.0.9]")
 	c.expect(t, "cloud", "10.43.0.1 True Assigned")

@@ -90,18 +90,16 @@ func changedWish(t *testing.T, c *cluster) {
 func aliases(t *testing.T, c *cluster) {
 	c.pool(t, "a", "addresses: [10.25.0.1-10.25.0.9, 'fd25::/124']")
 	c.pool(t, "b", "addresses: [10.25.1.1-10.25.1.9], autoAssign: false")
-	for i, prefix := range []string{"metallb.io/", "metallb.universe.tf/"} {
-		first, second := []string{"10.25.0.5", "10.25.0.6"}[i], []string{"10.25.1.1", "10.25.1.2"}[i]
+	for prefix, ip := range map[string]string{"metallb.io/": "10.25.0.5", "metallb.universe.tf/": "10.25.0.6"} {
 		t.Run(prefix, func(t *testing.T) {
-			c.service(t, "ips", annotation(prefix+"loadBalancerIPs", first+",fd25::5"), require())
-			c.expect(t, "ips", first+" fd25::5 True Assigned")
+			c.service(t, "ips", annotation(prefix+"loadBalancerIPs", ip+",fd25::5"), require())
+			c.expect(t, "ips", ip+" fd25::5 True Assigned")
 			c.service(t, "pool", annotation(prefix+"address-pool", "b"), annotation(prefix+"allow-shared-ip", "k"), port(1))
 			c.expect(t, "pool", "10.25.1.1 True Assigned")
 			c.service(t, "shared", annotation(prefix+"allow-shared-ip", "k"), annotation(prefix+"address-pool", "b"), port(2))
 			c.expect(t, "shared", "10.25.1.1 True Assigned")
 			c.service(t, "both", annotation(prefix+"loadBalancerIPs", "10.25.1.9"), addresses("10.25.1.2"))
 			c.expect(t, "both", "10.25.1.2 True Assigned")
-			_ = second
 		})
 	}
 }

@@ -36,52 +36,84 @@ func TestNeverTwice(t *testing.T) {
 			func(p *lab.Process) error { return c.Part(p.Host.Hostname, "cp") },
 			func(p *lab.Process) error { return c.Unpart(p.Host.Hostname, "cp") }},
 	} {
-		t.Run(story.name, func(t *testing.T) { c.loseLeader(t, i, story.lose, story.back) })
+		t.Run(story.name, func(t *testing.T) {
+			leader, other := c.pair(t)
+			afterwards(t, func(context.Context) error {
+				if err := story.back(leader); leader.Alive() {
+					return err
+				}
+				return nil
+			})
+			c.burst(t, i, func() { must(t, story.lose(leader)) }, func() {
+				lost := time.Now()
+				eventually(t, 40*time.Second, func() error { return c.leads(other) })
+				t.Logf("the other leads after %v", time.Since(lost).Round(time.Millisecond))
+				must(t, story.back(leader))
+			})
+			c.ended(t, leader)
+		})
 	}
+	t.Run("there is no lease, and both lead", func(t *testing.T) {
+		first := c.startOn(t, "n1", "--leader-elect=false")
+		var second *lab.Process
+		afterwards(t, func(context.Context) error { return second.Kill() })
+		eventually(t, patience, func() error { return c.leads(first) })
+		c.burst(t, 3, func() {
+			var err error
+			second, err = c.StartController(within(t, 30*time.Second), "n2", controllerName, "--leader-elect=false")
+			must(t, err)
+		}, func() {})
+		c.ended(t, first)
+	})
 }
 
-// loseLeader runs one controller on each node, makes a burst of Services, loses the leader in its middle and, once the
-// other leads, has it back.
-func (c *cluster) loseLeader(t *testing.T, round int, lose, back func(*lab.Process) error) {
+// burst makes a burst of Services, does something to the controllers in its middle, and something else when the burst is
+// over.
+func (c *cluster) burst(t *testing.T, round int, inTheMiddle, then func()) {
+	t.Helper()
 	begun := time.Now()
-	leader, other := c.pair(t)
-	afterwards(t, func(context.Context) error { return back(leader) })
 	c.noPools(t)
 	c.pool(t, "burst", fmt.Sprintf("addresses: [10.80.%d.0-10.80.%d.%d]", 2*round, 2*round+1, burst-256-1))
 	watch := c.watchAddresses(t)
 	names := c.createMany(t, "early", early, nil)
 	watch.until(t, 30*time.Second, func() error { return watch.haveAddresses(names) })
 
-	half := make(chan struct{})
-	created := make(chan []string, 1)
-	go func() { created <- c.createMany(t, "late", burst, half) }()
-	deleted := make(chan error, 1)
+	part := make(chan struct{})
+	created, deleted := make(chan []string, 1), make(chan error, 1)
+	go func() { created <- c.createMany(t, "late", burst, part) }()
 	go func() {
-		<-half
-		deleted <- c.deleteMany(t, "early")
+		<-part
+		deleted <- c.deleteMany(context.Background(), "early")
 	}()
-	<-half
+	<-part
 	watch.until(t, 30*time.Second, func() error { return watch.atLeast(early + burst/8) })
-	must(t, lose(leader))
-	lost := time.Now()
-	t.Logf("after %v the leader is lost, with %d addresses in statuses", time.Since(begun).Round(time.Millisecond), watch.count())
-
+	inTheMiddle()
+	t.Logf("after %v, with %d addresses in statuses, it happens", time.Since(begun).Round(time.Millisecond), watch.count())
 	names = <-created
 	must(t, <-deleted)
-	eventually(t, 40*time.Second, func() error { return c.leads(other) })
-	t.Logf("the other leads after %v", time.Since(lost).Round(time.Millisecond))
-	must(t, back(leader))
+	then()
 	watch.until(t, 60*time.Second, func() error { return watch.haveAddresses(names) })
 	t.Logf("all %d have an address after %v; %d changes were seen", burst, time.Since(begun).Round(time.Millisecond), watch.changes())
 	c.expectDistinct(t, names)
 	c.recordsAgree(t, names)
-	// One that was the leader once is not a danger later either.
-	if leader.Alive() {
-		if _, err := leader.Wait(within(t, 30*time.Second)); err != nil {
-			t.Errorf("the leader of before has not ended: %v", err)
-		}
-	}
 	throughout(t, time.Second, watch.failed)
+}
+
+// ended waits until a controller that was the leader once is no danger any more: it has ended by itself.
+func (c *cluster) ended(t *testing.T, leader *lab.Process) {
+	t.Helper()
+	if _, err := leader.Wait(within(t, 30*time.Second)); err != nil {
+		t.Errorf("the leader of before has not ended: %v", err)
+	}
+}
+
+// startOn starts a controller on a node, for the test.
+func (c *cluster) startOn(t *testing.T, node string, args ...string) *lab.Process {
+	t.Helper()
+	p, err := c.StartController(within(t, 30*time.Second), node, controllerName, args...)
+	must(t, err)
+	afterwards(t, func(context.Context) error { return p.Kill() })
+	return p
 }
 
 // pair starts a controller on each node and tells the leader from the other.
@@ -90,10 +122,7 @@ func (c *cluster) pair(t *testing.T) (leader, other *lab.Process) {
 	afterwards(t, c.freeLease) // once both are gone
 	var both []*lab.Process
 	for _, node := range c.Nodes() {
-		p, err := c.StartController(within(t, 30*time.Second), node, controllerName)
-		must(t, err)
-		both = append(both, p)
-		afterwards(t, func(context.Context) error { return p.Kill() })
+		both = append(both, c.startOn(t, node))
 	}
 	eventually(t, 40*time.Second, func() error {
 		for i, p := range both {
@@ -119,32 +148,32 @@ func (c *cluster) leads(p *lab.Process) error {
 	return err
 }
 
-// createMany makes Services, 16 at a time, and closes half when a quarter of them are there.
-func (c *cluster) createMany(t *testing.T, namespacePrefix string, n int, half chan struct{}) (names []string) {
+// createMany makes Services, 16 at a time, and closes part when a quarter of them are there.
+func (c *cluster) createMany(t *testing.T, prefix string, n int, part chan struct{}) (names []string) {
 	var group errgroup.Group
 	group.SetLimit(16)
 	for i := range n {
-		name := fmt.Sprintf("%s-%03d", namespacePrefix, i)
+		name := fmt.Sprintf("%s-%03d", prefix, i)
 		names = append(names, metav1.NamespaceDefault+"/"+name)
-		if half != nil && i == n/4 {
-			close(half)
+		if part != nil && i == n/4 {
+			close(part)
 		}
 		group.Go(func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			defer cancel()
-			return c.createService(ctx, name, labelled("burst", namespacePrefix))
+			return c.createService(ctx, name, labelled("burst", prefix))
 		})
 	}
 	if err := group.Wait(); err != nil {
 		t.Errorf("create Services: %v", err)
 	}
-	afterwards(t, func(ctx context.Context) error { return c.deleteMany(t, namespacePrefix) })
+	afterwards(t, func(ctx context.Context) error { return c.deleteMany(ctx, prefix) })
 	return names
 }
 
-// deleteMany deletes the Services of createMany, 16 at a time, and waits until they are gone.
-func (c *cluster) deleteMany(t *testing.T, prefix string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+// deleteMany deletes the Services of createMany, 16 at a time.
+func (c *cluster) deleteMany(ctx context.Context, prefix string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	services := c.Client().CoreV1().Services(metav1.NamespaceDefault)
 	list, err := services.List(ctx, metav1.ListOptions{LabelSelector: "burst=" + prefix})

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+	typed "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
 // addressWatch follows every version of every Service, in the order in which the API server wrote them, and fails at the
@@ -34,24 +36,13 @@ func (c *cluster) watchAddresses(t *testing.T) *addressWatch {
 		w.update(&list.Items[i], false)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	stream, err := services.Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
-	if err != nil {
-		cancel()
-		t.Fatal(err)
-	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for event := range stream.ResultChan() {
-			w.event(event)
-		}
-		if ctx.Err() == nil {
-			w.fail(errors.New("the watch on the Services has ended: it cannot tell any more"))
-		}
+		w.follow(ctx, services, list.ResourceVersion)
 	}()
 	t.Cleanup(func() {
 		cancel()
-		stream.Stop()
 		<-done
 		if err := w.failed(); err != nil {
 			t.Error(err)
@@ -60,13 +51,33 @@ func (c *cluster) watchAddresses(t *testing.T) *addressWatch {
 	return w
 }
 
-func (w *addressWatch) event(event watch.Event) {
-	s, is := event.Object.(*corev1.Service)
-	if !is {
-		w.fail(fmt.Errorf("the watch on the Services says %s: %v", event.Type, event.Object))
-		return
+// follow sees every change after a version until ctx ends. A watch may end at any time, as connections do; the next one
+// goes on where it ended, or fails if that version is gone: nothing is left out.
+func (w *addressWatch) follow(ctx context.Context, services typed.ServiceInterface, version string) {
+	for ctx.Err() == nil {
+		stream, err := services.Watch(ctx, metav1.ListOptions{ResourceVersion: version})
+		if err == nil {
+			version, err = w.drain(stream, version)
+		}
+		if apierrors.IsGone(err) || apierrors.IsResourceExpired(err) {
+			w.fail(fmt.Errorf("watch the Services: %w", err))
+			return
+		}
 	}
-	w.update(s, event.Type == watch.Deleted)
+}
+
+// drain sees the changes of one watch and returns the version of the last.
+func (w *addressWatch) drain(stream watch.Interface, version string) (string, error) {
+	defer stream.Stop()
+	for event := range stream.ResultChan() {
+		s, is := event.Object.(*corev1.Service)
+		if !is {
+			return version, apierrors.FromObject(event.Object)
+		}
+		version = s.ResourceVersion
+		w.update(s, event.Type == watch.Deleted)
+	}
+	return version, nil
 }
 
 func (w *addressWatch) update(s *corev1.Service, deleted bool) {

@@ -62,7 +62,9 @@ func (l *Lab) StartController(ctx context.Context, host, name string, extraArgs 
 // address. Its state directory stays over restarts: see SpeakerStateDir. Later flags win.
 func (l *Lab) StartSpeaker(ctx context.Context, node string, extraArgs ...string) (*Process, error) {
 	dir := l.SpeakerStateDir(node)
-	if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chown(dir, nobody, nobody)); err != nil {
+	// The speaker, an ordinary user, must be able to reach it.
+	err := errors.Join(os.MkdirAll(filepath.Dir(dir), 0o755), os.MkdirAll(dir, 0o700), os.Chown(dir, nobody, nobody))
+	if err != nil {
 		return nil, fmt.Errorf("make the state directory of the speaker of %s: %w", node, err)
 	}
 	args := append([]string{"--kubeconfig=" + l.accountPath(SpeakerService), "--namespace=" + Namespace, "--log-level=debug",

@@ -21,8 +21,9 @@ type Answer struct {
 }
 
 // WhoHas asks the LAN for an address, by one broadcast ARP request or one Neighbor Solicitation to the solicited-node
-// group from a host's first NIC, and returns every reply that comes within wait, in order. The host's kernel has no part
-// in it: its neighbour table stays as it is.
+// group from a host's first NIC, and returns every reply that comes within wait, in order. The host's kernel sees the
+// replies too and updates entries that it has: to see what a client believes by itself, ask from another one. Replies
+// to other questions of the host count as well, so ask one at a time.
 func (l *Lab) WhoHas(host string, ip netip.Addr, wait time.Duration) ([]Answer, error) {
 	h := l.Host(host)
 	nic := h.NICs()[0]

@@ -2,20 +2,16 @@ package suite
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -232,106 +228,4 @@ func (c *cluster) run(t *testing.T, node, name string) {
 		}
 		return err
 	})
-}
-
-// service reads a Service.
-func (c *cluster) service(t *testing.T, name string) *corev1.Service {
-	t.Helper()
-	s, err := c.Client().CoreV1().Services(metav1.NamespaceDefault).Get(within(t, 10*time.Second), name, metav1.GetOptions{})
-	must(t, err)
-	return s
-}
-
-// ingress lists the addresses in a Service's status, in order.
-func ingress(s *corev1.Service) (ips []netip.Addr) {
-	for _, i := range s.Status.LoadBalancer.Ingress {
-		ip, _ := netip.ParseAddr(i.IP) // what is no address is the zero Addr, which no test expects
-		ips = append(ips, ip)
-	}
-	return ips
-}
-
-// assigned waits until a Service has n addresses and its condition says that this is all it asks for, and returns them.
-func (c *cluster) assigned(t *testing.T, name string, n int) (ips []netip.Addr) {
-	t.Helper()
-	eventually(t, 10*time.Second, func() error {
-		s := c.service(t, name)
-		if ips = ingress(s); len(ips) != n {
-			return fmt.Errorf("Service %s has the addresses %v and the condition %v, want %d", name, ips, conditionOf(s), n)
-		}
-		return is(s, metav1.ConditionTrue, "Assigned")
-	})
-	return ips
-}
-
-// address is assigned for a Service of one family.
-func (c *cluster) address(t *testing.T, name string) netip.Addr {
-	t.Helper()
-	return c.assigned(t, name, 1)[0]
-}
-
-// decided waits until the condition of a Service has a status and a reason.
-func (c *cluster) decided(t *testing.T, name string, status metav1.ConditionStatus, reason string) (s *corev1.Service) {
-	t.Helper()
-	eventually(t, 10*time.Second, func() error {
-		s = c.service(t, name)
-		return is(s, status, reason)
-	})
-	return s
-}
-
-func is(s *corev1.Service, status metav1.ConditionStatus, reason string) error {
-	condition := conditionOf(s)
-	if condition == nil || condition.Status != status || condition.Reason != reason {
-		return fmt.Errorf("Service %s has the addresses %v and the condition %v, want %s, %s", s.Name, ingress(s), condition, status, reason)
-	}
-	return nil
-}
-
-// conditionOf is the condition that the controller writes on a Service, or nil.
-func conditionOf(s *corev1.Service) *metav1.Condition {
-	return meta.FindStatusCondition(s.Status.Conditions, "lanyard.dev/IPAssigned")
-}
-
-// conditioned is the part of an object of Lanyard's own that the suite reads.
-type conditioned struct {
-	Status struct {
-		Conditions []metav1.Condition `json:"conditions"`
-	} `json:"status"`
-}
-
-// judged waits until the condition Ready of a pool or an advertisement has a status and a reason, and returns its message.
-func (c *cluster) judged(t *testing.T, kind, name string, status metav1.ConditionStatus, reason string) string {
-	t.Helper()
-	var ready *metav1.Condition
-	eventually(t, 10*time.Second, func() (err error) {
-		ready, err = c.ready(t, kind, name)
-		if err == nil && (ready.Status != status || ready.Reason != reason) {
-			err = fmt.Errorf("%s %s has Ready %v, want %s, %s", kind, name, ready, status, reason)
-		}
-		return err
-	})
-	return ready.Message
-}
-
-// ready is the condition Ready of a pool or an advertisement; it is an error if it is not about the object's present spec.
-func (c *cluster) ready(t *testing.T, kind, name string) (*metav1.Condition, error) {
-	t.Helper()
-	o, err := c.resource(kind).Get(within(t, 10*time.Second), name, metav1.GetOptions{})
-	if err != nil {
-		return nil, err
-	}
-	raw, err := o.MarshalJSON()
-	if err != nil {
-		return nil, err
-	}
-	var have conditioned
-	if err := json.Unmarshal(raw, &have); err != nil {
-		return nil, err
-	}
-	ready := meta.FindStatusCondition(have.Status.Conditions, "Ready")
-	if ready == nil || ready.ObservedGeneration != o.GetGeneration() {
-		return nil, fmt.Errorf("%s %s, generation %d, has Ready %v", kind, name, o.GetGeneration(), ready)
-	}
-	return ready, nil
 }

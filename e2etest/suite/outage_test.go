@@ -51,10 +51,11 @@ func (s *stage) withoutAPIServer(t *testing.T) {
 // restartWithoutAPIServer: speakers that start while the API server is away, first one of them, then all at once, serve by
 // what they have kept.
 func (s *stage) restartWithoutAPIServer(t *testing.T) {
-	owners := s.owners(t, s.ips...)
+	s.owners(t, s.ips...)
 	s.stopAPIServer(t)
 	s.restartSpeakers(t, "n2")
 	s.restartSpeakers(t, s.Nodes()...)
+	owners := s.owners(t, s.ips...)
 	throughout(t, time.Second, func() error { return s.ownedAs(owners) })
 	s.bringBack(t)
 	throughout(t, 2*time.Second, func() error { return s.ownedAs(owners) })

@@ -214,8 +214,12 @@ func (c *cluster) answeredOnly(t *testing.T, client, other string, segment int, 
 			if len(answers) != 1 || !c.isNIC(answers[0].Host, segment, answers[0].MAC.String()) {
 				return fmt.Errorf("%s asks for %s and gets %v, want one answer with the MAC address of eth%d", client, ip, answers, segment)
 			}
-			if hosts, err := c.ask(other, ip); err != nil || len(hosts) > 0 {
-				return fmt.Errorf("%s asks for %s and gets answers of %v, %v; want none", other, ip, hosts, err)
+			hosts, err := c.ask(other, ip)
+			if err != nil {
+				return err
+			}
+			if len(hosts) > 0 {
+				return fmt.Errorf("%s asks for %s and gets answers of %v; want none", other, ip, hosts)
 			}
 		}
 		return nil

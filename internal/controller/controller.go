@@ -127,7 +127,7 @@ func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *
 	decision, beside := c.decide(name, s)
 	if decision.Foreign {
 		_ = level.Debug(c.Logger).Log("msg", "left alone", "service", name, "reason", decision.Reason, "detail", decision.Message)
-		return nil
+		return c.releaseAll(ctx, holder(s)) // what was committed before somebody else wrote
 	}
 	want := outcome(s, decision, c.Now())
 	if err := c.hold(ctx, s, decision, beside); err != nil {

@@ -27,6 +27,9 @@ func holder(s *corev1.Service) record.Holder {
 // its status: an earlier controller may have got no further than that.
 func (c *Controller) remembered(s *corev1.Service) ipam.Request {
 	r := request(s)
+	if len(r.Status) > 0 && !r.Ours {
+		return r // somebody else has written this: what we had in mind did not come to be
+	}
 	who := holder(s)
 	for _, e := range c.Records.HeldBy(who) {
 		own := slices.ContainsFunc(e.Holders, func(h record.Holding) bool { return h.Holder == who })
@@ -100,8 +103,12 @@ func isHeldBy(e record.Entry, who record.Holder) bool {
 	return slices.ContainsFunc(e.Holders, func(h record.Holding) bool { return h.Holder == who })
 }
 
-// learn has the ledger give up an address that the records say is somebody else's.
+// learn has the ledger give up an address that the records say is somebody else's. An earlier or later Service of
+// the same name is not: it is this one that is seen too late, and its next version is on its way.
 func (c *Controller) learn(s *corev1.Service, held *record.HeldError) {
+	if held.By.Same(holder(s)) {
+		return
+	}
 	_ = level.Warn(c.Logger).Log("msg", "the records know another holder of an address", "service", s.Namespace+"/"+s.Name, "ip", held.Addr, "holder", held.By)
 	c.mu.Lock()
 	changed := c.ledger.Deny(ipam.Key{Namespace: s.Namespace, Name: s.Name}, held.Addr, held.Error())
@@ -126,7 +133,28 @@ func (c *Controller) letGo(ctx context.Context, s *corev1.Service, d ipam.Decisi
 			return err
 		}
 	}
-	return c.Records.Commit(ctx, changes...)
+	return c.release(ctx, changes)
+}
+
+// release commits releases. What the ledger was denied for the sake of who has let go is to be had again.
+func (c *Controller) release(ctx context.Context, changes []record.Change) error {
+	if err := c.Records.Commit(ctx, changes...); err != nil {
+		return err
+	}
+	var changed ipam.Changed
+	c.mu.Lock()
+	for _, r := range changes {
+		if e, _ := c.Records.Lookup(r.Addr); len(e.Holders) == 0 {
+			more := c.ledger.Allow(r.Addr)
+			changed.Services = append(changed.Services, more.Services...)
+			changed.Reservations = append(changed.Reservations, more.Reservations...)
+		}
+	}
+	c.mu.Unlock()
+	if len(changed.Services)+len(changed.Reservations) > 0 {
+		c.follow(changed, types.NamespacedName{})
+	}
+	return nil
 }
 
 // releases lets go of what an object holds but for some addresses, and of all that others of its name hold,
@@ -153,5 +181,5 @@ func (c *Controller) releaseAll(ctx context.Context, who record.Holder) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	return c.Records.Commit(ctx, changes...)
+	return c.release(ctx, changes)
 }

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -97,7 +98,7 @@ func (c *Controller) carryOut(ctx context.Context, r *v1beta1.IPReservation, fau
 	if len(changes) == 0 {
 		return nil
 	}
-	return c.Records.Commit(ctx, changes...)
+	return c.release(ctx, changes)
 }
 
 // users names the Service that uses each address, the first by name.
@@ -122,10 +123,27 @@ func reservationReadiness(generation int64, d ipam.Decision) metav1.Condition {
 	return ready
 }
 
+// reported is the order of a reservation's status: what is asked for by name, as it is asked for; then by address.
+func reported(assigned []ipam.Assignment, names []string) []ipam.Assignment {
+	place := func(a ipam.Assignment) int {
+		at := slices.IndexFunc(names, func(text string) bool {
+			ip, err := netip.ParseAddr(text)
+			return err == nil && ip.Unmap() == a.IP
+		})
+		if at < 0 {
+			return len(names)
+		}
+		return at
+	}
+	return slices.SortedStableFunc(slices.Values(assigned), func(a, b ipam.Assignment) int {
+		return cmp.Or(place(a)-place(b), a.IP.Compare(b.IP))
+	})
+}
+
 func (c *Controller) writeReservation(ctx context.Context, r *v1beta1.IPReservation, d ipam.Decision, users map[netip.Addr]string, ready metav1.Condition) error {
 	status := v1beta1.IPReservationStatus{Conditions: slices.Clone(r.Status.Conditions)}
 	meta.SetStatusCondition(&status.Conditions, condition(r.Status.Conditions, ready, c.Now()))
-	for _, a := range d.Assigned {
+	for _, a := range reported(d.Assigned, r.Spec.Addresses) {
 		status.Held = append(status.Held, a.IP.String())
 		status.Addresses = append(status.Addresses, v1beta1.ReservedAddress{Address: a.IP.String(), Pool: a.Pool, Service: users[a.IP]})
 	}

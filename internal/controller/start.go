@@ -41,15 +41,10 @@ func (c *Controller) Start(ctx context.Context, objects config.Objects, list fun
 	}
 	c.mu.Lock()
 	snapshot, faults := config.Parse(objects)
-	c.snapshot, c.ledger = snapshot, ipam.NewLedger()
+	c.snapshot, c.faults, c.ledger = snapshot, faults, ipam.NewLedger()
 	c.ledger.Tick(c.Now())
 	c.ledger.SetPools(snapshot.Pools)
-	for e := range c.Records.All() {
-		if len(e.Holders) == 0 && len(e.Previous) > 0 {
-			last := e.Previous[0]
-			c.ledger.Remember(e.Addr, ipam.Key{Namespace: last.Namespace, Name: last.Name}, last.To)
-		}
-	}
+	c.recall(requests)
 	changed := c.ledger.Load(requests, snapshot.Reservations)
 	c.versions = versions
 	c.mu.Unlock()
@@ -57,10 +52,37 @@ func (c *Controller) Start(ctx context.Context, objects config.Objects, list fun
 	_ = level.Info(c.Logger).Log("msg", "serving", "class", c.Class, "pools", len(snapshot.Pools), "services", len(requests))
 	c.audit(services)
 	c.follow(changed, types.NamespacedName{})
-	if err := c.reserve(ctx, objects); err != nil {
-		return err
+	c.Queue.EnqueueConfigure() // writes statuses, which may have to be tried again: an earlier leader may be writing them, too
+	return nil
+}
+
+// recall tells the ledger, before it loads the requests, what the records know of addresses beside who holds
+// them. What was released is kept for a deleted Service, not for a reservation or a Service that has moved on. What
+// a Service holds that is not ours any more is nobody's until it has been given up.
+func (c *Controller) recall(requests []ipam.Request) {
+	served := map[ipam.Key]bool{}
+	for _, r := range requests {
+		served[r.Service] = len(r.Status) > 0
 	}
-	return c.judge(ctx, objects, faults)
+	for e := range c.Records.All() {
+		switch {
+		case len(e.Holders) > 0:
+			c.ledger.CameFrom(e.Addr, e.Pool)
+			for _, h := range e.Holders {
+				k := ipam.Key{Namespace: h.Namespace, Name: h.Name}
+				if _, ours := served[k]; h.Kind == record.Service && !ours {
+					c.ledger.Deny(k, e.Addr, "it is still held by "+k.String())
+				}
+			}
+		case len(e.Previous) > 0:
+			last := e.Previous[0]
+			k := ipam.Key{Namespace: last.Namespace, Name: last.Name}
+			if last.Kind != record.Service || served[k] {
+				k = ipam.Key{}
+			}
+			c.ledger.Remember(e.Addr, k, last.To)
+		}
+	}
 }
 
 // releaseGone releases in the records what is held by objects that went while nobody was looking.

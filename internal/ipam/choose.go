@@ -24,11 +24,25 @@ func (l *Ledger) choose(e *entry) []netip.Addr {
 			chosen = append(chosen, s.ip)
 		}
 	}
-	chosen = append(chosen, l.chooseAny(e, open)...)
+	chosen = l.withinQuota(e, append(chosen, l.chooseAny(e, open)...))
 	if e.AllOrNothing && len(chosen) < len(missing) {
 		return nil
 	}
 	return chosen
+}
+
+// withinQuota leaves out what would have the namespace hold more addresses of a pool than it may. Joining others,
+// or coming back, takes nothing new.
+func (l *Ledger) withinQuota(e *entry, chosen []netip.Addr) []netip.Addr {
+	more := map[*pool]int{}
+	return slices.DeleteFunc(chosen, func(ip netip.Addr) bool {
+		p := l.poolOf(ip)
+		if p == nil || len(l.held[ip]) > 0 || l.retained[ip].key == e.Service {
+			return false
+		}
+		more[p]++
+		return !l.quotaLeft(p, e.Service.Namespace, more[p])
+	})
 }
 
 // chooseAny finds an address of each of the families: of the reservation that the Service names; else one
@@ -110,7 +124,7 @@ func (l *Ledger) keptFor(e *entry, f Family) (netip.Addr, bool) {
 	var best netip.Addr
 	for ip, r := range l.retained {
 		fits := !e.isReservation && r.key == e.Service && FamilyOf(ip) == f && l.satisfies(e, slot{family: f}, ip)
-		if fits && (!best.IsValid() || ip.Less(best)) && l.quarantine[ip] == "" {
+		if fits && (!best.IsValid() || ip.Less(best)) && l.obstacle(e, ip).reason == "" {
 			best = ip
 		}
 	}

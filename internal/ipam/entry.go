@@ -70,7 +70,9 @@ func (l *Ledger) keep(e *entry, chosen ...netip.Addr) {
 	if len(candidates) == 0 {
 		candidates = e.Status
 	}
-	e.Foreign = len(e.Assigned) == 0 && !e.Ours && slices.ContainsFunc(e.Status, func(ip netip.Addr) bool { return l.poolOf(ip) == nil })
+	e.Foreign = !e.Ours && slices.ContainsFunc(e.Status, func(ip netip.Addr) bool {
+		return l.poolOf(ip) == nil && !slices.Contains(e.IPs(), ip)
+	})
 	had := slices.Concat(e.IPs(), e.lingering, chosen)
 	if e.isReservation { // what is in use is let go last
 		slices.SortStableFunc(candidates, func(a, b netip.Addr) int { return len(l.held[b]) - len(l.held[a]) })

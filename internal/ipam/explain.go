@@ -61,6 +61,9 @@ func (l *Ledger) having(e *entry) string {
 func (l *Ledger) explainSlot(e *entry, s slot) refusal {
 	if s.ip.IsValid() {
 		r := l.obstacle(e, s.ip)
+		if p := l.poolOf(s.ip); r.reason == "" && !l.quotaLeft(p, e.Service.Namespace, len(e.slots)) {
+			r = refuse(QuotaExceeded, "namespace %s may not hold that many more addresses (%d)", e.Service.Namespace, p.PerNamespace)
+		}
 		if r.reason == "" {
 			return refuse("", "%s is free, but the Service requires all that it asks for", s.ip)
 		}
@@ -71,7 +74,10 @@ func (l *Ledger) explainSlot(e *entry, s slot) refusal {
 	}
 	if others := l.shared(e, s.family); e.Sharing.Key != "" && len(others) > 0 && !e.Sharing.Spill {
 		if r := l.obstacle(e, others[0]); r.reason != "" {
-			return refusal{SharingConflict, fmt.Sprintf("cannot share %s of sharing key %s: %s", others[0], e.Sharing.Key, r.text)}
+			if r.reason != PoolNotAllowed {
+				r.reason = SharingConflict
+			}
+			return refusal{r.reason, fmt.Sprintf("cannot share %s of sharing key %s: %s", others[0], e.Sharing.Key, r.text)}
 		}
 	}
 	return l.explainPools(e, s.family)

@@ -124,6 +124,12 @@ func (l *Ledger) SetPools(pools []Pool) Changed {
 		l.pools = append(l.pools, newPool(p, old[p.Name], l.released))
 	}
 	l.findOrphans(before)
+	for ip := range l.retained {
+		if p := l.poolOf(ip); p == nil || p.Retain == 0 { // the promise went with its pool
+			delete(l.retained, ip)
+			l.free(ip)
+		}
+	}
 	return l.decideAll()
 }
 
@@ -159,8 +165,8 @@ func (l *Ledger) Load(requests []Request, reservations []Reservation) Changed {
 	return l.decideAll()
 }
 
-// Remember tells of an address that is free: who had it last, and until when. It is called after SetPools and
-// before Load.
+// Remember tells of an address that is free: who had it last, and until when. It is kept for a Service of that
+// name as long as its pool says, unless the name is empty. It is called after SetPools and before Load.
 func (l *Ledger) Remember(ip netip.Addr, last Key, until time.Time) {
 	if len(l.held[ip]) > 0 {
 		return
@@ -170,11 +176,20 @@ func (l *Ledger) Remember(ip netip.Addr, last Key, until time.Time) {
 	if p == nil {
 		return
 	}
-	if kept := until.Add(p.Retain); kept.After(l.now) && p.Retain > 0 {
+	if kept := until.Add(p.Retain); last != (Key{}) && kept.After(l.now) && p.Retain > 0 {
 		l.retain(ip, last, kept)
 		return
 	}
 	p.release(ip, until)
+}
+
+// CameFrom tells of an address that is held: which pool it was given from. If no pool contains it any more and
+// that one wants its holders to move, they do. It is called after SetPools and before Load.
+func (l *Ledger) CameFrom(ip netip.Addr, name string) {
+	at := slices.IndexFunc(l.pools, func(p *pool) bool { return p.Name == name })
+	if at >= 0 && l.pools[at].Reassign && l.poolOf(ip) == nil {
+		l.orphans[ip] = true
+	}
 }
 
 // Set adds or replaces the request of one Service.

@@ -43,7 +43,7 @@ func (l *Ledger) obstacle(e *entry, ip netip.Addr) refusal {
 		}
 	}
 	if len(l.held[ip]) > 0 || l.retained[ip].key == e.Service {
-		return refusal{} // joining others, or coming back, takes nothing new from the pool
+		return l.unserved(e, p, ip) // joining others, or coming back, takes nothing new from the pool
 	}
 	return l.barred(e, p, 1)
 }
@@ -62,6 +62,15 @@ func (l *Ledger) incompatible(e, other *entry) refusal {
 		return refuse(SharingConflict, "%s", why)
 	}
 	return refuse(AddressInUse, "%s", why)
+}
+
+// unserved says why an entry may not have an address of a pool, new or not: the pool is not for it. A Service
+// that uses a reservation goes by that.
+func (l *Ledger) unserved(e *entry, p *pool, ip netip.Addr) refusal {
+	if !e.isReservation && !l.reservedFor(e, ip) && !p.Audience.admits(e.Service.Namespace, e.Labels) {
+		return refuse(PoolNotAllowed, "its serviceAllocation does not match")
+	}
+	return refusal{}
 }
 
 // barred says why a pool gives an entry nothing, though it is asked for by name.

@@ -65,7 +65,7 @@ func (h Holding) compare(o Holding) int {
 }
 
 // Deny takes an address away from a Service that has been told by others, in their right, that it is theirs:
-// nobody is given it as long as this ledger lives. text says whose it is.
+// nobody is given it until Allow. text says whose it is.
 func (l *Ledger) Deny(k Key, ip netip.Addr, text string) Changed {
 	l.denied[ip] = text
 	e, known := l.services[k]
@@ -81,4 +81,17 @@ func (l *Ledger) Deny(k Key, ip netip.Addr, text string) Changed {
 		changed.add(e)
 	}
 	return changed.and(l.serveWaiting())
+}
+
+// Allow ends Deny: the address is nobody else's any more.
+func (l *Ledger) Allow(ip netip.Addr) Changed {
+	if _, denied := l.denied[ip]; !denied {
+		return Changed{}
+	}
+	delete(l.denied, ip)
+	l.freed = true
+	if len(l.held[ip]) == 0 {
+		l.free(ip)
+	}
+	return l.serveWaiting()
 }

@@ -19,7 +19,8 @@ type logSink struct {
 
 func (s logSink) Init(logr.RuntimeInfo) {}
 
-func (s logSink) Enabled(int) bool { return true }
+// Enabled keeps out what client-go logs of every request and its body.
+func (s logSink) Enabled(verbosity int) bool { return verbosity <= 4 }
 
 func (s logSink) Info(verbosity int, msg string, pairs ...any) {
 	to := level.Info(s.logger)

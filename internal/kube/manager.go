@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -93,14 +95,32 @@ func (c *Cluster) Metrics() prometheus.Registerer { return metrics.Registry }
 // Run serves caches, probes and metrics, and whatever was added before, until ctx ends.
 func (c *Cluster) Run(ctx context.Context) error { return c.manager.Start(ctx) }
 
+// informer waits for the API server to know the kind: it may be away as we start, or the CRDs may come later.
+func (c *Cluster) informer(ctx context.Context, kind client.Object) (cache.Informer, error) {
+	for told := false; ; told = true {
+		informer, err := c.manager.GetCache().GetInformer(ctx, kind)
+		if err == nil {
+			return informer, nil
+		}
+		if !told {
+			_ = level.Warn(c.logger).Log("msg", "cannot watch yet, trying again", "kind", fmt.Sprintf("%T", kind), "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("watch %T: %w", kind, err)
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
 // sources waits until the caches of all the kinds hold their first full list; notify is called for each
 // change from then on and, before, for each object.
 func (c *Cluster) sources(ctx context.Context, notify func(client.Object), kinds ...client.Object) error {
 	var synced []func() bool
 	for _, kind := range kinds {
-		informer, err := c.manager.GetCache().GetInformer(ctx, kind)
+		informer, err := c.informer(ctx, kind)
 		if err != nil {
-			return fmt.Errorf("watch %T: %w", kind, err)
+			return err
 		}
 		registration, err := informer.AddEventHandler(eventHandler(notify))
 		if err != nil {

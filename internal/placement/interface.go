@@ -32,4 +32,7 @@ func (i Interface) Suitable() bool {
 type Announcement struct {
 	IP         netip.Addr
 	Interfaces []string // names; empty means nowhere. Callers must not modify it: it may be shared
+	// Round, when it differs from the one set before, has the address announced again although nothing else
+	// has changed: others may have announced it meanwhile.
+	Round uint64
 }

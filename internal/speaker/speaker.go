@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +26,10 @@ const (
 	// lingering is how long a speaker that leaves goes on answering, so that nobody is left without an
 	// answer while its successors announce themselves.
 	lingering = 300 * time.Millisecond
+	// stall is how long the process may stand still before others may have taken it for dead, and its addresses
+	// over; pulse is how often it looks.
+	stall = 500 * time.Millisecond
+	pulse = 100 * time.Millisecond
 	// retrying is the pause before what could not be announced is tried again.
 	retrying = time.Second
 )
@@ -67,6 +72,8 @@ type Speaker struct {
 	observed   *knowledge // nil until the API server's state is known
 	interfaces []placement.Interface
 	settled    bool                // all peers have been seen alive, or waited for long enough
+	members    []string            // of the last pass
+	round      uint64              // changes when others may have announced our addresses meanwhile
 	verdicts   []placement.Verdict // of the last pass
 	failed     error               // of the last pass
 	passed     bool                // whether there has been a pass
@@ -158,10 +165,20 @@ func touch(c chan<- struct{}) {
 // decide makes a pass whenever something has changed, until ctx ends.
 func (s *Speaker) decide(ctx context.Context) error {
 	var settle, retry <-chan time.Time
+	beat := time.NewTicker(pulse)
+	defer beat.Stop()
+	last := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-beat.C:
+			stood := time.Since(last)
+			last = time.Now()
+			if stood < stall {
+				continue
+			}
+			s.announceAgain("this process stood still", "for", stood)
 		case <-s.dirty:
 		case <-s.Membership.Changed():
 		case <-retry:
@@ -181,6 +198,27 @@ func (s *Speaker) decide(ctx context.Context) error {
 			retry = time.After(retrying)
 		}
 	}
+}
+
+// announceAgain has the next pass announce all that we own again: others may have announced it meanwhile, and
+// fallen silent when they heard us.
+func (s *Speaker) announceAgain(why string, pairs ...any) {
+	s.mu.Lock()
+	s.round++
+	s.mu.Unlock()
+	_ = level.Info(s.Logger).Log(append([]any{"msg", "announcing again", "why", why}, pairs...)...)
+}
+
+// returned lists the members that were not there at the last pass, unless this is the first.
+func (s *Speaker) returned(members []string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.members
+	s.members = members
+	if !s.passed {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(members), func(m string) bool { return slices.Contains(before, m) })
 }
 
 func (s *Speaker) setSettled() {
@@ -216,12 +254,18 @@ func (s *Speaker) complete(members []string) bool {
 
 // pass decides and tells the announcer.
 func (s *Speaker) pass(f placement.Facts) error {
+	if back := s.returned(f.Members); len(back) > 0 {
+		s.announceAgain("members came that may have owned addresses without us", "members", strings.Join(back, ","))
+	}
+	s.mu.Lock()
+	round := s.round
+	s.mu.Unlock()
 	verdicts := placement.Layer2(f)
 	want := announce.Want{Interfaces: f.Interfaces}
 	owned := map[string]int{}
 	for _, v := range verdicts {
 		if v.Owner == s.Node && len(v.Interfaces) > 0 {
-			want.Announcements = append(want.Announcements, placement.Announcement{IP: v.IP, Interfaces: v.Interfaces})
+			want.Announcements = append(want.Announcements, placement.Announcement{IP: v.IP, Interfaces: v.Interfaces, Round: round})
 			owned[family(v.IP)]++
 		}
 	}

@@ -33,7 +33,8 @@ type lan struct {
 	mu       sync.Mutex
 	holds    map[string][]string // node to what it announces
 	speakers []*fakeMembership
-	broken   error // what every announcer returns
+	broken   error             // what every announcer returns
+	rounds   map[string]uint64 // of the last Set of each node
 }
 
 func (l *lan) String() string {
@@ -85,6 +86,10 @@ func (a fakeAnnouncer) Set(w announce.Want) error {
 	a.lan.holds[a.node] = nil
 	for _, an := range w.Announcements {
 		a.lan.holds[a.node] = append(a.lan.holds[a.node], an.IP.String())
+		if a.lan.rounds == nil {
+			a.lan.rounds = map[string]uint64{}
+		}
+		a.lan.rounds[a.node] = an.Round
 	}
 	return a.lan.broken
 }
@@ -236,6 +241,31 @@ func oneOwnerEach(t *testing.T, l *lan, n int, among ...string) {
 			t.Errorf("10.0.0.%d is announced by %v, want one of %v", i, owners, among)
 		}
 	}
+}
+
+// TestAnnouncesAgainWhenMembersReturn: who was cut off has owned everything in its own eyes, and so have we.
+func TestAnnouncesAgainWhenMembersReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lan{holds: map[string][]string{}}
+		s, stop := l.start(t, "n1")
+		s.Observe(cluster(20, "n1", "n2"))
+		l.alive("n1", "n2")
+		synctest.Wait()
+		first := l.rounds["n1"]
+		l.alive("n1")
+		synctest.Wait()
+		s.Observe(cluster(20, "n1", "n2"))
+		synctest.Wait()
+		if l.rounds["n1"] != first {
+			t.Error("announces again because a member left, or for nothing")
+		}
+		l.alive("n1", "n2")
+		synctest.Wait()
+		if l.rounds["n1"] == first {
+			t.Error("does not announce again after n2 has returned")
+		}
+		stop()
+	})
 }
 
 func TestStartsWithoutThoseThatNeverCome(t *testing.T) {

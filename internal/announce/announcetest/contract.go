@@ -28,6 +28,7 @@ var clauses = []struct {
 	{"what is set is answered where it says and nothing else", placed},
 	{"what was set before Run takes effect as Run starts", setBeforeRun},
 	{"setting the same again is silent and new addresses are told unasked", told},
+	{"another round tells again and goes on answering", round},
 	{"each Set replaces the last", replaced},
 	{"unsuitable interfaces are left alone until they are suitable", unsuitable},
 	{"a failing interface is reported and does not stop the others", failing},
@@ -91,6 +92,26 @@ func told(s *scene) {
 	if !poll(func() bool { return s.Unasked() >= before+2 }) {
 		s.Errorf("nobody was told of %s and %s", s.Address(2), s.Address(3))
 	}
+}
+
+func round(s *scene) {
+	v4, v6 := s.Address(0), s.Address(1)
+	r := s.running(s.want(v4, v6))
+	s.Settle()
+	before := s.Unasked()
+	again := s.want(v4, v6)
+	for i := range again.Announcements {
+		again.Announcements[i].Round = 7
+	}
+	s.set(r, again)
+	s.answered(v4, s.names...)
+	s.answered(v6, s.names...)
+	if !poll(func() bool { return s.Unasked() >= before+2 }) {
+		s.Error("nobody was told again")
+	}
+	s.set(r, s.want())
+	s.silent(v4)
+	s.silent(v6)
 }
 
 func replaced(s *scene) {

@@ -181,9 +181,17 @@ func (a *Announcer) change(c change, fresh map[key]*responder) {
 	}
 	for _, name := range c.new {
 		k := key{name, family}
-		if r := a.responders[k]; r != nil && fresh[k] == nil && !slices.Contains(c.old, name) {
+		r := a.responders[k]
+		if r == nil || fresh[k] != nil {
+			continue
+		}
+		switch had := slices.Contains(c.old, name); {
+		case !had:
 			a.holds++
 			r.add(c.ip, a.holds)
+		case c.again:
+			a.holds++
+			r.renew(c.ip, a.holds)
 		}
 	}
 }

@@ -7,10 +7,11 @@ import (
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
-// change is one address whose interfaces differ between two lists of announcements.
+// change is one address whose interfaces or round differ between two lists of announcements.
 type change struct {
 	ip       netip.Addr
 	old, new []string // interfaces
+	again    bool     // whether to announce it again where it was announced before
 }
 
 // byAddress copies announcements into the memory of buf, in the order of their addresses. Of an address
@@ -24,14 +25,15 @@ func byAddress(list, buf []placement.Announcement) []placement.Announcement {
 	return slices.CompactFunc(sorted, func(a, b placement.Announcement) bool { return a.IP == b.IP })
 }
 
-// diff calls yield for each address whose interfaces differ between two lists sorted by address. It
+// diff calls yield for each address whose interfaces or round differ between two lists sorted by address. It
 // allocates nothing: most sets differ from the one before by one address of thousands.
 func diff(old, new []placement.Announcement, yield func(change)) {
 	for len(old) > 0 || len(new) > 0 {
 		switch {
 		case len(old) > 0 && len(new) > 0 && old[0].IP == new[0].IP:
-			if !sameNames(old[0].Interfaces, new[0].Interfaces) {
-				yield(change{ip: new[0].IP, old: old[0].Interfaces, new: new[0].Interfaces})
+			again := old[0].Round != new[0].Round
+			if again || !sameNames(old[0].Interfaces, new[0].Interfaces) {
+				yield(change{ip: new[0].IP, old: old[0].Interfaces, new: new[0].Interfaces, again: again})
 			}
 			old, new = old[1:], new[1:]
 		case len(new) == 0 || len(old) > 0 && old[0].IP.Less(new[0].IP):

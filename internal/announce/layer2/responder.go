@@ -77,6 +77,14 @@ func (r *responder) add(ip netip.Addr, h hold) {
 	}
 }
 
+// renew has ip, which is held, announced from the start again.
+func (r *responder) renew(ip netip.Addr, h hold) {
+	r.mu.Lock()
+	r.held[ip] = h
+	r.mu.Unlock()
+	r.fresh = append(r.fresh, ip)
+}
+
 // remove makes it silent about ip: when it returns, nothing more is sent for ip.
 func (r *responder) remove(ip netip.Addr) {
 	r.mu.Lock()
