@@ -26,6 +26,7 @@ func otherClass(t *testing.T, c *cluster) {
 	c.edit(t, "ours", clusterIP)
 	c.expect(t, "ours", "")
 	c.edit(t, "ours", class("example.com/other"))
+	c.counted(t, "a", "9/0/9 //")
 	c.service(t, "next")
 	c.expect(t, "next", "10.42.0.1 True Assigned")
 	c.keeps(t, "ours", "")

@@ -62,6 +62,7 @@ func history(t *testing.T, c *cluster) {
 	c.expect(t, "first", "10.64.0.1 True Assigned")
 	c.recorded(t, "10-64-0-0", "10.64.0.1", "Service default/first")
 	c.delete(t, "Service", "first")
+	c.counted(t, "h", "2/0/2 //")
 	c.service(t, "blue/second")
 	c.expect(t, "blue/second", "10.64.0.1 True Assigned")
 	c.edit(t, "blue/second", addresses("10.64.0.2"))

@@ -80,6 +80,7 @@ func changedWish(t *testing.T, c *cluster) {
 	c.expect(t, "mover", "10.24.0.1 True AddressInUse")
 	c.delete(t, "Service", "holder")
 	c.expect(t, "mover", "10.24.0.3 True Assigned")
+	c.counted(t, "a", "3/1/2 //") // the old one is free once the status no longer names it
 	c.service(t, "next")
 	c.expect(t, "next", "10.24.0.1 True Assigned")
 	c.edit(t, "mover", addresses(""))

@@ -78,7 +78,7 @@ func Connect(o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare the connection to the API server %s: %w", config.Host, err)
 	}
-	if err := m.AddHealthzCheck("ping", healthz.Ping); err != nil {
+	if err := errors.Join(m.AddHealthzCheck("ping", healthz.Ping), m.AddReadyzCheck("ping", healthz.Ping)); err != nil {
 		return nil, err
 	}
 	return &Cluster{manager: m, namespace: o.Namespace, logger: o.Logger}, nil

@@ -81,10 +81,10 @@ func (s *story) onlyOwner(ctx context.Context, client string, ip netip.Addr) (st
 	return owner, err
 }
 
-// waitReady waits until a node's speaker says that it is ready.
-func (s *story) waitReady(ctx context.Context, node string) error {
-	return s.until(ctx, 20*time.Second, "the speaker of "+node+" is not ready", func() (bool, error) {
-		err := s.lab.Ready(ctx, node)
+// waitReady waits until the daemon on a host says that it is ready.
+func (s *story) waitReady(ctx context.Context, host string) error {
+	return s.until(ctx, 20*time.Second, "the daemon on "+host+" is not ready", func() (bool, error) {
+		err := s.lab.Ready(ctx, host)
 		return err == nil, err
 	})
 }

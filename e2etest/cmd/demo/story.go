@@ -76,8 +76,8 @@ func (s *story) install(ctx context.Context) error {
 		}
 	}
 	s.say("running: the controller as a user without any capability, each speaker with CAP_NET_RAW alone")
-	for _, node := range s.lab.Nodes() {
-		if err := s.waitReady(ctx, node); err != nil {
+	for _, host := range append(s.lab.Nodes(), "cp") {
+		if err := s.waitReady(ctx, host); err != nil {
 			return err
 		}
 	}
