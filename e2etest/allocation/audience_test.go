@@ -1,6 +1,11 @@
 package allocation
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 func audienceNamespaces(t *testing.T, c *cluster) {
 	c.pool(t, "names", "addresses: [10.33.0.1-10.33.0.9], serviceAllocation: {namespaces: [green]}")
@@ -21,9 +26,31 @@ func audienceNamespaces(t *testing.T, c *cluster) {
 	c.patch(t, "Namespace", "default", `{"metadata":{"labels":{"team":"blue"}}}`)
 	c.expect(t, "a", "10.33.1.2 True Assigned")
 	c.patch(t, "Namespace", "default", `{"metadata":{"labels":{"team":null}}}`)
-	c.service(t, "b")
-	c.expect(t, "b", "False PoolNotAllowed")
+	c.untilRefused(t, "b")
 	c.keeps(t, "a", "10.33.1.2 True Assigned")
+}
+
+// untilRefused makes Services until one is told PoolNotAllowed: nothing else shows that the controller has heard of a
+// namespace's change.
+func (c *cluster) untilRefused(t *testing.T, prefix string) {
+	t.Helper()
+	n := 0
+	eventually(t, patience, func() error {
+		name := fmt.Sprint(prefix, n)
+		n++
+		c.service(t, name)
+		var told []metav1.Condition
+		eventually(t, patience, func() error {
+			if told = c.read(t, name).Status.Conditions; len(told) == 0 {
+				return fmt.Errorf("Service %s has no condition", name)
+			}
+			return nil
+		})
+		if told[0].Reason != "PoolNotAllowed" {
+			return fmt.Errorf("Service %s is told %s, want PoolNotAllowed", name, told[0].Reason)
+		}
+		return nil
+	})
 }
 
 func audienceLabels(t *testing.T, c *cluster) {

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -174,6 +175,34 @@ func (c *cluster) noPools(t *testing.T) {
 func (c *cluster) delete(t *testing.T, kind, name string) {
 	t.Helper()
 	must(t, c.remove(within(t, patience), kind, name))
+	if kind == "Service" {
+		// A running controller has heard of it when the records name it no more. Without one, nothing comes.
+		_ = poll(within(t, 2*time.Second), func() error { return c.released(t.Context(), name) })
+	}
+}
+
+// released returns nil when no allocation record names a Service as a holder.
+func (c *cluster) released(ctx context.Context, name string) error {
+	client, _ := c.resource("IPAllocationRecord", "")
+	list, err := client.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	namespace, short := split(name)
+	for _, o := range list.Items {
+		var have allocationRecord
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &have); err != nil {
+			return err
+		}
+		for _, a := range have.Allocations {
+			for _, h := range a.Holders {
+				if h.Kind == "Service" && h.Namespace == namespace && h.Name == short {
+					return fmt.Errorf("%s is still held by %s", a.Address, name)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // remove deletes an object and waits until it is gone; that it is gone already is no error.

@@ -1,6 +1,7 @@
 package allocation
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +51,7 @@ func reservedNumber(t *testing.T, c *cluster) {
 	c.service(t, "two", reservation("team"))
 	c.expect(t, "two", "10.51.0.3 True Assigned")
 	c.delete(t, "Service", "one")
+	c.unused(t, "team", "10.51.0.2")
 	c.patch(t, "IPReservation", "team", `{"spec":{"ipv4":1}}`)
 	c.holds(t, "team", "10.51.0.3 fd51::1")
 	c.keeps(t, "two", "10.51.0.3 True Assigned")
@@ -99,4 +101,25 @@ func reservationRBAC(t *testing.T, c *cluster) {
 			return nil
 		})
 	}
+}
+
+// unused waits until a reservation says that no Service uses one of its addresses.
+func (c *cluster) unused(t *testing.T, reservation, ip string) {
+	t.Helper()
+	eventually(t, patience, func() error {
+		var have struct {
+			Status struct {
+				Addresses []struct{ Address, Service string }
+			}
+		}
+		if err := c.get(t, "IPReservation", reservation, &have); err != nil {
+			return err
+		}
+		for _, a := range have.Status.Addresses {
+			if a.Address == ip && a.Service == "" {
+				return nil
+			}
+		}
+		return fmt.Errorf("reservation %s has %+v, want %s unused", reservation, have.Status.Addresses, ip)
+	})
 }
