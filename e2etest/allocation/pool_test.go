@@ -21,11 +21,10 @@ func (u *unexpected) Error() string {
 
 // retain: a deleted Service's address is kept for its name for a while, then free for those who wait.
 func retain(t *testing.T, c *cluster) {
-	c.pool(t, "kept", "addresses: [10.52.0.1], retain: 4s")
+	c.pool(t, "kept", "addresses: [10.52.0.1], retain: 10s")
 	c.service(t, "web")
 	c.expect(t, "web", "10.52.0.1 True Assigned")
 	c.delete(t, "Service", "web")
-	deleted := time.Now()
 	c.service(t, "other")
 	c.expect(t, "other", "False PoolExhausted")
 	c.service(t, "thief", addresses("10.52.0.1"))
@@ -33,15 +32,12 @@ func retain(t *testing.T, c *cluster) {
 	c.delete(t, "Service", "thief")
 	c.service(t, "web")
 	c.expect(t, "web", "10.52.0.1 True Assigned")
-	if time.Since(deleted) > 3500*time.Millisecond {
-		t.Skip("the machine was too slow to create the Service again in time")
-	}
 	c.keeps(t, "other", "False PoolExhausted")
 	c.delete(t, "Service", "web")
-	deleted = time.Now()
+	deleted := time.Now()
 	c.expect(t, "other", "10.52.0.1 True Assigned")
-	if after := time.Since(deleted); after < 3*time.Second || after > 8*time.Second {
-		t.Errorf("the address was free after %v, want 4 s", after)
+	if after := time.Since(deleted); after < 5*time.Second {
+		t.Errorf("the address was free after %v, want 10 s", after)
 	}
 }
 
