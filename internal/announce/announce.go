@@ -2,6 +2,8 @@ package announce
 
 import (
 	"context"
+	"net/netip"
+	"time"
 
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
@@ -12,6 +14,23 @@ type Want struct {
 	Interfaces []placement.Interface
 	// Announcements that this node owns, each address at most once.
 	Announcements []placement.Announcement
+	// Peers are the MAC addresses of the other nodes' interfaces. Who has another one and claims an address
+	// of ours is a stranger. Callers must not modify it: it may be shared.
+	Peers map[placement.MAC]bool
+}
+
+// Standing is how an address of the last Set stands.
+type Standing struct {
+	IP    netip.Addr
+	Phase placement.Phase
+	// Rival is the stranger that was last heard to claim the address, on RivalOn at RivalAt: of one that is
+	// Taken, who took it. Zero: nobody has since the address was set or set with another Round.
+	Rival   placement.MAC
+	RivalOn string
+	RivalAt time.Time
+	// Peer is the peer that was last heard to claim it, at PeerAt.
+	Peer   placement.MAC
+	PeerAt time.Time
 }
 
 // An Announcer makes the addresses it is told to hold reachable through this node.
@@ -22,6 +41,11 @@ type Announcer interface {
 	// Setting the same again does nothing that others could see. One failing interface does not stop
 	// the others: what failed is returned, joined, and tried again by the next Set.
 	Set(Want) error
+	// Standings tells how each address of the last Set stands, sorted by address.
+	Standings() []Standing
+	// Changed has a signal waiting whenever Standings may tell something else than when the last one was
+	// taken. There is one channel: it has one reader.
+	Changed() <-chan struct{}
 	// Run serves until ctx ends and then lets go of everything: when it returns, no goroutine is left
 	// and nothing is answered. It returns nil when ctx ended it.
 	Run(ctx context.Context) error

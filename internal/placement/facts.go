@@ -60,20 +60,26 @@ func (s Service) servedOn(node string) bool {
 type Verdict struct {
 	IP       netip.Addr
 	Services []string // namespace/name of those that hold it, sorted
-	Owner    string   // the node that announces; empty when none does
+	Owner    string   // the node that announces it, or is about to; empty when none does
 	Reason   Reason
-	// Interfaces of Self to announce on; empty unless Self is the owner.
+	Detail   string // for people: what more there is to say; often empty
+	// Interfaces of the owner to announce on; empty unless the address is announced.
 	Interfaces []string
+	// Claim of the owner; its Since is zero while the owner has not claimed the address.
+	Claim Claim
 }
 
 // Reason says in one word why an address is announced or not.
 type Reason string
 
-// The reasons. Only Announced and NoEndpoint come with an owner.
+// The reasons. Those without an owner: NoAdvertisement, NoEligibleNode, NoInterface, and NoEndpoint where the
+// advertisement says so.
 const (
 	Announced       Reason = "Announced"
+	Settling        Reason = "Settling"        // the owner is about to announce it
 	NoAdvertisement Reason = "NoAdvertisement" // no L2Advertisement covers the address
 	NoEligibleNode  Reason = "NoEligibleNode"  // no live node may announce it
-	NoEndpoint      Reason = "NoEndpoint"      // announced, although no node has a serving endpoint
-	NoInterface     Reason = "NoInterface"     // the owner has no suitable interface
+	NoInterface     Reason = "NoInterface"     // no node that may announce it has a suitable interface
+	NoEndpoint      Reason = "NoEndpoint"      // no node has a serving endpoint
+	AddressConflict Reason = "AddressConflict" // a stranger on the LAN uses the address
 )

@@ -32,7 +32,21 @@ func (i Interface) Suitable() bool {
 type Announcement struct {
 	IP         netip.Addr
 	Interfaces []string // names; empty means nowhere. Callers must not modify it: it may be shared
-	// Round, when it differs from the one set before, has the address announced again although nothing else
-	// has changed: others may have announced it meanwhile.
+	// Round, when it differs from the one set before, has the address announced again (or probed again)
+	// although nothing else has changed: others may have announced it meanwhile.
 	Round uint64
+	Probe Probe
 }
+
+// Probe says whether to find out first if somebody else on the LAN uses an address.
+type Probe uint8
+
+// The ways of probing.
+const (
+	// NoProbe announces at once: the address comes from another node of ours.
+	NoProbe Probe = iota
+	// ProbeFirst announces once nobody has answered for a while, and not at all when somebody has.
+	ProbeFirst
+	// ProbeOnly announces nothing.
+	ProbeOnly
+)

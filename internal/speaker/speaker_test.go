@@ -102,6 +102,9 @@ func (a fakeAnnouncer) Run(ctx context.Context) error {
 	return nil
 }
 
+func (a fakeAnnouncer) Standings() []announce.Standing { return nil }
+func (a fakeAnnouncer) Changed() <-chan struct{}       { return nil }
+
 type fakeMembership struct {
 	lan     *lan
 	node    string

@@ -40,6 +40,7 @@ type Announcer struct {
 	spare      []placement.Announcement
 	responders map[key]*responder // of all suitable interfaces, whether they have addresses or not
 	holds      hold
+	changed    chan struct{}
 }
 
 // key of a responder.
@@ -61,7 +62,7 @@ func New(cfg Config) *Announcer {
 	if cfg.Network == nil {
 		cfg.Network = kernel{}
 	}
-	return &Announcer{cfg: cfg, responders: make(map[key]*responder)}
+	return &Announcer{cfg: cfg, responders: make(map[key]*responder), changed: make(chan struct{}, 1)}
 }
 
 // Run implements announce.Announcer. It can be called again after it has returned.
@@ -169,6 +170,20 @@ func (a *Announcer) addMissing() map[key]*responder {
 	}
 	return fresh
 }
+
+// Standings implements announce.Announcer.
+func (a *Announcer) Standings() []announce.Standing {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list := make([]announce.Standing, len(a.want.Announcements))
+	for i, w := range a.want.Announcements {
+		list[i] = announce.Standing{IP: w.IP, Phase: placement.Announcing}
+	}
+	return list
+}
+
+// Changed implements announce.Announcer.
+func (a *Announcer) Changed() <-chan struct{} { return a.changed }
 
 // change adds and removes one address, except at fresh responders, which are filled from scratch.
 func (a *Announcer) change(c change, fresh map[key]*responder) {

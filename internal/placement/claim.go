@@ -1,0 +1,55 @@
+package placement
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Report is what a node tells the others of itself. It is a value: nobody may change what its slices hold.
+type Report struct {
+	// Interfaces of the node: those with a MAC-48 address, whether suitable now or not. Sorted by name.
+	Interfaces []Interface
+	// Claims of the node, sorted by address, each address once.
+	Claims []Claim
+	// Leaving says that the node hands over what it has and takes nothing.
+	Leaving bool
+}
+
+// A Claim is a node's word that it owns an address: it announces it, or is about to.
+type Claim struct {
+	IP netip.Addr
+	// Since is when the claim began, in whole milliseconds of UTC, by the clock of the node that made it;
+	// a successor named by Successor goes on with the time of its predecessor.
+	Since time.Time
+	// Weak says that the node may have missed that others took the address over: it was cut off from most
+	// of the others, or stood still.
+	Weak  bool
+	Phase Phase
+	// Rival is who else uses the address, a stranger to the cluster. Zero: nobody that the owner knows of.
+	Rival MAC
+	// Successor is the node that the owner hands the address to; it goes on answering until the successor
+	// does. Empty while it hands nothing over.
+	Successor string
+}
+
+// Phase is how far the announcing of an address has come.
+type Phase uint8
+
+// The phases.
+const (
+	// Pending is an address that is not announced yet.
+	Pending Phase = iota
+	// Probing asks the LAN whether somebody uses the address; it is not announced yet.
+	Probing
+	// Announcing answers for the address.
+	Announcing
+	// Taken is an address that a stranger was found to use before it was announced: it is not.
+	Taken
+	// Free is an address that was only probed, and that nobody uses.
+	Free
+)
+
+// String is the name of the phase, as in "Announcing".
+func (p Phase) String() string {
+	return [...]string{"Pending", "Probing", "Announcing", "Taken", "Free"}[p]
+}
