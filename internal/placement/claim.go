@@ -53,3 +53,17 @@ const (
 func (p Phase) String() string {
 	return [...]string{"Pending", "Probing", "Announcing", "Taken", "Free"}[p]
 }
+
+// Standing is how an address that this node was told to announce stands.
+type Standing struct {
+	IP    netip.Addr
+	Phase Phase
+	// Rival is the stranger that was last heard to claim the address, on RivalOn at RivalAt: of one that is
+	// Taken, who took it. Zero: nobody has since the address was set or set with another Round.
+	Rival   MAC
+	RivalOn string
+	RivalAt time.Time
+	// Peer is the peer that was last heard to claim it, at PeerAt.
+	Peer   MAC
+	PeerAt time.Time
+}
