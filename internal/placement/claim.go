@@ -28,9 +28,12 @@ type Claim struct {
 	// Rival is who else uses the address, a stranger to the cluster. Zero: nobody that the owner knows of.
 	Rival MAC
 	// Successor is the node that the owner hands the address to; it goes on answering until the successor
-	// does. Empty while it hands nothing over.
+	// does. Empty while it hands nothing over. A claim with a successor that is Pending has lost against the
+	// successor's: it only lets it know that the address may have been announced beside it.
 	Successor string
 }
+
+func (c *Claim) conceded() bool { return c.Successor != "" && c.Phase == Pending }
 
 // Phase is how far the announcing of an address has come.
 type Phase uint8
