@@ -2,6 +2,7 @@ package placement
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/lanyard-lb/lanyard/internal/iprange"
 )
@@ -24,6 +25,8 @@ type Facts struct {
 type Node struct {
 	// Excluded says why the node must not announce, as a Reason-like word; empty when it may.
 	Excluded string
+	// NotReadySince is when the node ceased to be Ready. Zero: it is Ready, or has never said.
+	NotReadySince time.Time
 }
 
 // Pool is the address set of one pool.
@@ -38,6 +41,17 @@ type Advertisement struct {
 	Pools      map[string]bool
 	Nodes      map[string]bool
 	Interfaces []string // names or patterns as of path.Match; empty: all suitable ones
+	Preferred  []Preference
+	// IgnoreSubnets has addresses announced on interfaces whose subnets do not contain them.
+	IgnoreSubnets bool
+	// Withdraw has nobody announce an address that no endpoint serves.
+	Withdraw bool
+}
+
+// Preference gives some nodes of an advertisement weight over the others. Weights of a node are summed.
+type Preference struct {
+	Weight int
+	Nodes  map[string]bool
 }
 
 // Service is a Service with addresses to announce.
@@ -50,6 +64,12 @@ type Service struct {
 	EndpointNodes map[string]bool
 	// EndpointAnywhere says that an endpoint is bound to no node and counts for every one.
 	EndpointAnywhere bool
+	// Served says that some endpoint serves, on whatever node. Meaningful with and without Local.
+	Served bool
+	// Advertisements are the names of those that select the Service; nil: all do.
+	Advertisements map[string]bool
+	MoveTo         string    // the node that the addresses are to move to; empty: none is named
+	Created        time.Time // the creation of the Service
 }
 
 func (s Service) servedOn(node string) bool {

@@ -65,7 +65,7 @@ func TestVerdicts(t *testing.T) {
 		{name: "nor nodes that the API server does not know", services: []Service{web},
 			change: func(f *Facts) { f.Nodes = map[string]Node{"n2": {}} }, owner: "n2", reason: Announced},
 		{name: "nor excluded ones", services: []Service{web},
-			change: func(f *Facts) { f.Nodes["n1"], f.Nodes["n2"] = Node{"label"}, Node{"label"} }, owner: "n3", reason: Announced},
+			change: func(f *Facts) { f.Nodes["n1"], f.Nodes["n2"] = Node{Excluded: "label"}, Node{Excluded: "label"} }, owner: "n3", reason: Announced},
 		{name: "Local goes where an endpoint is", services: []Service{on(local, "n2")}, owner: "n2", reason: Announced},
 		{name: "every sharer must be served", services: []Service{on(local, "n1", "n2"), on(Service{Name: "a/c", IPs: web.IPs, Local: true}, "n2", "n3")},
 			owner: "n2", reason: Announced},

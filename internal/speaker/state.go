@@ -21,7 +21,7 @@ const (
 	// stateFile is the one file in the state directory.
 	stateFile = "cluster.json"
 	// stateVersion changes with the meaning of the file; a file of another version is not used.
-	stateVersion = 1
+	stateVersion = 2
 	// hoping is how long a speaker that starts waits for the API server before it goes by its state file.
 	hoping = 3 * time.Second
 	// keeping is the time over which changes are gathered before the file is written.
