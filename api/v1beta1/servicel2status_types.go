@@ -3,7 +3,8 @@ package v1beta1
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // ServiceL2StatusStatus tells how the addresses of one Service are announced on the LAN. The first fields sum up
-// the announcements for kubectl get: each lists what differs among them, in their order, separated by commas.
+// the announcements for kubectl get: each lists what differs among them, in their order, separated by commas: the
+// first 8, and as in "+3" how many there are beyond.
 type ServiceL2StatusStatus struct {
 	// addresses of the Service.
 	//
@@ -11,7 +12,7 @@ type ServiceL2StatusStatus struct {
 	// +optional
 	Addresses string `json:"addresses,omitempty"`
 
-	// nodes that announce them.
+	// nodes that announce them, or are about to.
 	//
 	// +kubebuilder:validation:MaxLength=4096
 	// +optional
@@ -41,7 +42,7 @@ type ServiceL2StatusStatus struct {
 	// +optional
 	Phases string `json:"phases,omitempty"`
 
-	// since when all announcements have been as they are.
+	// since when they have been announced: the latest since of the announcements.
 	//
 	// +optional
 	Since *metav1.Time `json:"since,omitempty"`

@@ -11,6 +11,7 @@ type Metrics struct {
 	members *prometheus.GaugeVec
 	owned   *prometheus.GaugeVec
 	frames  *prometheus.CounterVec
+	reports *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics that stand in the registry.
@@ -28,8 +29,12 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 			Name: "lanyard_layer2_frames_total",
 			Help: "ARP and NDP frames by interface and what became of them: answered (a request), announced (sent unasked), failed.",
 		}, []string{"interface", "family", "outcome"}),
+		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lanyard_speaker_reports_total",
+			Help: "Reports on Services by result: written, conflict (the Service had changed, tried again), failed (tried again).",
+		}, []string{"result"}),
 	}
-	for _, c := range []prometheus.Collector{m.members, m.owned, m.frames} {
+	for _, c := range []prometheus.Collector{m.members, m.owned, m.frames, m.reports} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}
@@ -58,6 +63,9 @@ func (m *Metrics) Announced(ifi string, ip netip.Addr) {
 func (m *Metrics) Failed(ifi string, ip netip.Addr) {
 	m.frames.WithLabelValues(ifi, family(ip), "failed").Inc()
 }
+
+// reported counts a report on a Service.
+func (m *Metrics) reported(result string) { m.reports.WithLabelValues(result).Inc() }
 
 // passed takes in the outcome of a pass.
 func (m *Metrics) passed(alive, known int, owned map[string]int) {
