@@ -27,8 +27,10 @@ type Config struct {
 	// by interface index, IPv4 before IPv6.
 	Bind    string
 	Profile Profile
-	// Key is the content of the key file. The AES-256 key is the SHA-256 sum of it without the white
-	// space around. Nil means that gossip is neither encrypted nor authenticated; blank is an error.
+	// Key is the content of the key file: a secret per line; blank lines and those that begin with # don't
+	// count. Each AES-256 key is the SHA-256 sum of a line without the white space around. The first is to
+	// encrypt with, see SetKeys; all serve to decrypt. Nil means that gossip is neither encrypted nor
+	// authenticated; blank is an error.
 	Key []byte
 	// Label keeps clusters apart that can reach each other: members with another label are not heard.
 	// At most 255 bytes; all members of a cluster have the same, by default none.
@@ -44,7 +46,7 @@ type Gossip struct {
 	cfg      Config
 	bind     netip.Addr
 	port     uint16
-	keyring  *memberlist.Keyring
+	keys     *rotation
 	roster   *roster
 	store    *store
 	wanted   chan struct{}
@@ -55,6 +57,7 @@ type Gossip struct {
 	leaving bool
 	self    netip.AddrPort // as the others see us, while running
 	peers   []Peer
+	asked   bool // SetPeers was called
 
 	listMu sync.Mutex             // held while starting, leaving and shutting down
 	list   *memberlist.Memberlist // while running
@@ -64,10 +67,6 @@ type Gossip struct {
 // New checks the configuration and starts nothing.
 func New(cfg Config) (*Gossip, error) {
 	addr, port, err := parseBind(cfg.Bind)
-	if err != nil {
-		return nil, err
-	}
-	keyring, err := newKeyring(cfg.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -82,11 +81,16 @@ func New(cfg Config) (*Gossip, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = log.NewNopLogger()
 	}
+	keys, err := newRotation(cfg.Key, cfg.Logger)
+	if err != nil {
+		return nil, err
+	}
 	r := newRoster(cfg.Logger)
 	s := newStore(cfg.Name, packetRoom(cfg.Label), cfg.Logger, r.changed)
-	r.watch = s.setLive
+	r.watch, keys.told = s.setLive, s.setKeys
+	keys.tell()
 	return &Gossip{
-		cfg: cfg, bind: addr, port: port, keyring: keyring,
+		cfg: cfg, bind: addr, port: port, keys: keys,
 		roster: r, store: s, wanted: make(chan struct{}, 1), hostAddr: hostAddrs,
 	}, nil
 }
@@ -113,11 +117,25 @@ func (g *Gossip) SetPeers(peers []Peer) {
 	peers = slices.Compact(peers)
 	g.mu.Lock()
 	same := slices.Equal(peers, g.peers)
-	g.peers = peers
+	g.peers, g.asked = peers, true
 	g.mu.Unlock()
 	if !same {
 		signal(g.wanted)
 	}
+}
+
+// SetKeys takes the content of a key file that has changed; if it is faulty, that is returned and the keys
+// stay. No member is lost by it, in whatever order members are told: new keys are installed at once, but
+// used only when all other members have them, or after five minutes; those that are gone from the file
+// are dropped when nobody encrypts with them any more. Keys can't be set where there were none.
+func (g *Gossip) SetKeys(content []byte) error { return g.keys.set(content) }
+
+// otherKeys is what the other members told of their keys.
+func (g *Gossip) otherKeys() others {
+	g.mu.Lock()
+	asked := g.asked
+	g.mu.Unlock()
+	return others{keys: g.store.otherKeys(), missing: !asked || len(g.missing()) > 0}
 }
 
 // Run gossips until ctx ends, then leaves unless Leave did, and frees the port. It returns nil when ctx
@@ -145,6 +163,10 @@ func (g *Gossip) Run(ctx context.Context) error {
 	carrying, stop := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error {
 		carrier.run(carrying)
+		return nil
+	})
+	group.Go(func() error {
+		g.keys.run(carrying, g.otherKeys)
 		return nil
 	})
 	<-ctx.Done()
@@ -205,7 +227,7 @@ func (g *Gossip) create(logs *logAdapter, carry *carrier) (*memberlist.Memberlis
 		inner = sockets
 	}
 	t := newTransport(inner, g.cfg.Profile.limits().dial)
-	c.Name, c.Label, c.Keyring, c.Transport = g.cfg.Name, g.cfg.Label, g.keyring, t
+	c.Name, c.Label, c.Keyring, c.Transport = g.cfg.Name, g.cfg.Label, g.keys.ring, t
 	c.Logger = stdlog.New(logs, "", 0)
 	c.Events, c.Delegate, c.Ping = g.roster, carry, carry
 	g.roster.open()

@@ -99,6 +99,20 @@ func (s *store) setKeys(k keyState) {
 	s.tell(append(items, item{once: &o}))
 }
 
+// otherKeys returns which keys each other live member has; none if it has not told.
+func (s *store) otherKeys() []keyState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var keys []keyState
+	for _, m := range s.members {
+		if m.live && m != s.own {
+			o, _ := m.once()
+			keys = append(keys, o.keys)
+		}
+	}
+	return keys
+}
+
 // tell makes our items these and has the changes told.
 func (s *store) tell(items []item) {
 	keys := s.own.publish(items)
