@@ -77,8 +77,8 @@ func TestReportsReachAll(t *testing.T) {
 			w.nodes[1].end()
 			delete(want, "n01")
 			w.awaitReports(time.Second, want, slices.Delete(slices.Clone(w.nodes), 1, 2)...)
-			if w.lan.largest > packetSize {
-				t.Errorf("a packet of %d bytes", w.lan.largest)
+			if n := w.lan.largestPacket(); n > packetSize {
+				t.Errorf("a packet of %d bytes", n)
 			}
 			if got := w.nodes[1].Reports(); len(got) != 0 {
 				t.Errorf("after Run there are %v", got)

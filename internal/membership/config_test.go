@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestNewRefuses(t *testing.T) {
@@ -28,6 +29,13 @@ func TestNewRefuses(t *testing.T) {
 		{"an empty key file is a mistake", Config{Name: "a", Key: []byte{}}, "blank"},
 		{"so is one of white space", Config{Name: "a", Key: []byte(" \n\t")}, "blank"},
 		{"labels have a length byte", Config{Name: "a", Label: strings.Repeat("x", 256)}, "255"},
+		{"values of the profile may be replaced", Config{Name: "a", Tuning: Tuning{ProbeInterval: time.Second, ProbeTimeout: 300 * time.Millisecond, SuspicionMult: 4}}, ""},
+		{"an answer must come before the next probe", Config{Name: "a", Tuning: Tuning{ProbeTimeout: time.Second}}, "probe timeout 1s: want less than the probe interval, which is 100ms"},
+		{"also when only the interval is given", Config{Name: "a", Profile: LAN, Tuning: Tuning{ProbeInterval: 50 * time.Millisecond}}, "500ms: want less than the probe interval, which is 50ms"},
+		{"time goes forward", Config{Name: "a", Tuning: Tuning{ProbeInterval: -time.Second}}, "gossip probe interval -1s"},
+		{"and gossip takes time", Config{Name: "a", Tuning: Tuning{GossipInterval: time.Microsecond}}, "gossip interval 1µs"},
+		{"exchanges too", Config{Name: "a", Tuning: Tuning{PushPullInterval: 1}}, "gossip push/pull interval 1ns"},
+		{"suspects get time", Config{Name: "a", Tuning: Tuning{SuspicionMult: -1}}, "multiplier -1"},
 		{"profiles are three", Config{Name: "a", Profile: 3}, "Profile(3)"},
 	} {
 		_, err := New(tt.cfg)

@@ -27,6 +27,8 @@ type Config struct {
 	// by interface index, IPv4 before IPv6.
 	Bind    string
 	Profile Profile
+	// Tuning replaces single values of the profile.
+	Tuning Tuning
 	// Key is the content of the key file: a secret per line; blank lines and those that begin with # don't
 	// count. Each AES-256 key is the SHA-256 sum of a line without the white space around. The first is to
 	// encrypt with, see SetKeys; all serve to decrypt. Nil means that gossip is neither encrypted nor
@@ -50,6 +52,8 @@ type Gossip struct {
 	roster   *roster
 	store    *store
 	wanted   chan struct{}
+	failures *failures
+	traffic  *traffic
 	hostAddr func() ([]hostAddr, error)
 
 	mu      sync.Mutex
@@ -78,6 +82,9 @@ func New(cfg Config) (*Gossip, error) {
 	case len(cfg.Label) > memberlist.LabelMaxSize:
 		return nil, fmt.Errorf("gossip label has %d bytes: at most %d fit", len(cfg.Label), memberlist.LabelMaxSize)
 	}
+	if _, err := cfg.memberlistConfig(); err != nil {
+		return nil, err
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = log.NewNopLogger()
 	}
@@ -91,7 +98,7 @@ func New(cfg Config) (*Gossip, error) {
 	keys.tell()
 	return &Gossip{
 		cfg: cfg, bind: addr, port: port, keys: keys,
-		roster: r, store: s, wanted: make(chan struct{}, 1), hostAddr: hostAddrs,
+		roster: r, store: s, wanted: make(chan struct{}, 1), failures: new(failures), traffic: new(traffic), hostAddr: hostAddrs,
 	}, nil
 }
 
@@ -193,7 +200,7 @@ func (g *Gossip) Leave(ctx context.Context) error {
 	g.mu.Lock()
 	g.leaving = true
 	g.mu.Unlock()
-	wait := g.cfg.Profile.limits().leave
+	wait := g.cfg.leaveLimit()
 	if deadline, ok := ctx.Deadline(); ok {
 		// Zero would mean to wait without bound.
 		wait = max(min(wait, time.Until(deadline)), time.Nanosecond)
@@ -208,7 +215,10 @@ func (g *Gossip) Leave(ctx context.Context) error {
 func (g *Gossip) create(logs *logAdapter, carry *carrier) (*memberlist.Memberlist, error) {
 	g.listMu.Lock() // we are a member before we have the list
 	defer g.listMu.Unlock()
-	c := g.cfg.Profile.memberlistConfig()
+	c, err := g.cfg.memberlistConfig()
+	if err != nil {
+		return nil, err
+	}
 	inner := g.cfg.Transport
 	if inner == nil {
 		have, err := g.hostAddr()
@@ -226,7 +236,7 @@ func (g *Gossip) create(logs *logAdapter, carry *carrier) (*memberlist.Memberlis
 		c.AdvertiseAddr, c.AdvertisePort = addr.String(), sockets.GetAutoBindPort()
 		inner = sockets
 	}
-	t := newTransport(inner, g.cfg.Profile.limits().dial)
+	t := newTransport(inner, g.cfg.Profile.limits().dial, g.traffic)
 	c.Name, c.Label, c.Keyring, c.Transport = g.cfg.Name, g.cfg.Label, g.keys.ring, t
 	c.Logger = stdlog.New(logs, "", 0)
 	c.Events, c.Delegate, c.Ping = g.roster, carry, carry
@@ -277,6 +287,7 @@ func (g *Gossip) send(to string, msg []byte, by func(*memberlist.Node, []byte) e
 
 func (g *Gossip) newJoiner(list *memberlist.Memberlist) *joiner {
 	j := newJoiner(g.cfg.Logger)
+	j.failed = g.failures
 	j.missing = g.missing
 	j.absent = func(p Peer) bool { return !g.isLeaving() && !g.roster.has(p) }
 	j.join = func(addr string) error {
