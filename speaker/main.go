@@ -23,13 +23,18 @@ import (
 	"github.com/lanyard-lb/lanyard/internal/speaker"
 )
 
-const name = "lanyard-speaker"
+const (
+	name = "lanyard-speaker"
+	// keyFilePace is how often the key file is read.
+	keyFilePace = 5 * time.Second
+)
 
 type options struct {
 	daemon.Flags
 	nodeName      string
 	gossipBind    string
 	gossipKeyFile string
+	gossip        membership.Tuning
 	failover      string
 	stateDir      string
 	rebalance     string
@@ -47,8 +52,13 @@ func (o *options) add(set *pflag.FlagSet) *daemon.Flags {
 	o.Flags.Add(set)
 	set.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "name of the Node this speaker runs on; default: the environment's NODE_NAME")
 	set.StringVar(&o.gossipBind, "gossip-bind-address", ":7946", "host:port to gossip on, UDP and TCP; without a host: all addresses")
-	set.StringVar(&o.gossipKeyFile, "gossip-key-file", "", "file with the secret that encrypts gossip; empty: gossip is not encrypted")
+	set.StringVar(&o.gossipKeyFile, "gossip-key-file", "", "file with the secrets that encrypt gossip, one per line, the one to use first; it is read again when it changes; empty: gossip is not encrypted")
 	set.StringVar(&o.failover, "failover", "fast", "how soon a silent node counts as dead: fast, lan or wan")
+	set.DurationVar(&o.gossip.ProbeInterval, "gossip-probe-interval", 0, "how often to probe another speaker; 0: as --failover says, like the ones below")
+	set.DurationVar(&o.gossip.ProbeTimeout, "gossip-probe-timeout", 0, "how long to wait for the answer before asking through others")
+	set.DurationVar(&o.gossip.GossipInterval, "gossip-interval", 0, "how often to pass news on")
+	set.DurationVar(&o.gossip.PushPullInterval, "gossip-push-pull-interval", 0, "how often to exchange everything with some other speaker")
+	set.IntVar(&o.gossip.SuspicionMult, "gossip-suspicion-mult", 0, "how many probe intervals a silent speaker has to say that it is alive")
 	set.StringVar(&o.stateDir, "state-dir", "", "directory to keep what is known of the cluster, for a restart while the API server is away; empty: nowhere")
 	set.StringVar(&o.rebalance, "rebalance", "lazy", "when addresses move to preferred nodes and away from nodes with too many, one at a time: off, lazy (after five quiet minutes) or now")
 	set.DurationVar(&o.notReadyAfter, "node-not-ready-after", 0, "how long a node may be NotReady before others come first, although its speaker is alive; 0: for ever")
@@ -62,7 +72,7 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 		return errors.New("--node-name: the name of this node is needed")
 	}
 	logger = log.With(logger, "node", o.nodeName)
-	gossip, err := o.gossip(logger)
+	gossip, err := o.membership(logger)
 	if err != nil {
 		return err
 	}
@@ -109,6 +119,11 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return cluster.Run(ctx) })
 	group.Go(func() error { return s.Run(ctx) })
+	if o.gossipKeyFile != "" {
+		group.Go(func() error {
+			return membership.WatchKeyFile(ctx, o.gossipKeyFile, keyFilePace, gossip.SetKeys, logger)
+		})
+	}
 	return group.Wait()
 }
 
@@ -120,7 +135,7 @@ func (o *options) options() (placement.Options, error) {
 	return placement.Options{Rebalance: rebalance, NotReadyAfter: o.notReadyAfter, Recheck: o.recheck}, nil
 }
 
-func (o *options) gossip(logger log.Logger) (*membership.Gossip, error) {
+func (o *options) membership(logger log.Logger) (*membership.Gossip, error) {
 	profile, err := membership.ParseProfile(o.failover)
 	if err != nil {
 		return nil, fmt.Errorf("--failover: %w", err)
@@ -133,5 +148,7 @@ func (o *options) gossip(logger log.Logger) (*membership.Gossip, error) {
 	} else {
 		_ = level.Warn(logger).Log("msg", "gossip is neither encrypted nor authenticated: --gossip-key-file names no key")
 	}
-	return membership.New(membership.Config{Name: o.nodeName, Bind: o.gossipBind, Profile: profile, Key: key, Logger: logger})
+	return membership.New(membership.Config{
+		Name: o.nodeName, Bind: o.gossipBind, Profile: profile, Tuning: o.gossip, Key: key, Logger: logger,
+	})
 }

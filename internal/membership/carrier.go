@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/go-kit/log"
@@ -72,7 +73,7 @@ func (c *carrier) NotifyPingComplete(n *memberlist.Node, _ time.Duration, payloa
 }
 
 func (c *carrier) receive(b []byte) {
-	msg, err := decode(b)
+	msg, err := decode(b, c.store.knows)
 	if err != nil {
 		c.refused(err)
 		return
@@ -103,6 +104,26 @@ func (c *carrier) refused(err error) {
 
 // run sends what is to be sent until ctx ends.
 func (c *carrier) run(ctx context.Context) {
+	var group sync.WaitGroup
+	group.Go(func() { c.runPost(ctx) })
+	group.Go(func() { c.runLetters(ctx) })
+	group.Wait()
+}
+
+// runPost sends our changes. It never waits for anybody.
+func (c *carrier) runPost(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.store.news:
+			c.postFresh()
+		}
+	}
+}
+
+// runLetters sends questions and answers.
+func (c *carrier) runLetters(ctx context.Context) {
 	var group errgroup.Group
 	group.SetLimit(lettersAtOnce)
 	timer := time.NewTimer(time.Hour)
@@ -110,8 +131,6 @@ func (c *carrier) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case <-c.store.news:
-			c.postFresh()
 		case a := <-c.answers:
 			c.send(&group, a)
 		case <-c.store.gapped:
@@ -145,9 +164,9 @@ func (c *carrier) repair(group *errgroup.Group) time.Duration {
 	return max(next.Sub(now), time.Millisecond)
 }
 
-// send delivers a letter, unless too many are under way.
+// send delivers a letter, when not too many are under way.
 func (c *carrier) send(group *errgroup.Group, l letter) {
-	group.TryGo(func() error {
+	group.Go(func() error {
 		_ = c.deliver(l.to, l.msg) // who lacks something asks again, somebody else too
 		return nil
 	})

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-kit/log"
+
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
@@ -75,8 +77,8 @@ func TestReportsReachAll(t *testing.T) {
 			w.nodes[1].end()
 			delete(want, "n01")
 			w.awaitReports(time.Second, want, slices.Delete(slices.Clone(w.nodes), 1, 2)...)
-			if w.lan.largest > packetSize {
-				t.Errorf("a packet of %d bytes", w.lan.largest)
+			if n := w.lan.largestPacket(); n > packetSize {
+				t.Errorf("a packet of %d bytes", n)
 			}
 			if got := w.nodes[1].Reports(); len(got) != 0 {
 				t.Errorf("after Run there are %v", got)
@@ -316,18 +318,57 @@ func TestClockGoesBack(t *testing.T) {
 	})
 }
 
+// BenchmarkPublish measures, in real time and in one process, how long it takes until 49 others know that
+// a member took over 5,000 addresses at once. Run it with -benchtime 10x.
 func BenchmarkPublish(b *testing.B) {
 	w := benchWorld(b, 50)
 	var took []time.Duration
 	ms := int64(0)
 	for b.Loop() {
 		ms++
-		want := map[string]placement.Report{"n00": reportOf(5000, ms)}
+		r := reportOf(5000, ms)
 		begin := time.Now()
-		w.nodes[0].Publish(want["n00"])
-		w.awaitReports(time.Minute, want, w.nodes...)
+		w.nodes[0].Publish(r)
+		for _, n := range w.nodes {
+			awaitThat(b, n, time.Minute, "all claims", func() bool {
+				got := n.Reports()["n00"].Claims
+				return len(got) == 5000 && !slices.ContainsFunc(got, func(c placement.Claim) bool { return c.Since.UnixMilli() != ms })
+			})
+		}
 		took = append(took, time.Since(begin))
 		pass(time.Second)
 	}
 	report(b, took)
+	if alarms := losses(w.nodes); alarms > 0 {
+		b.Logf("%d false alarms: %d members in one process are a heavy load", alarms, len(w.nodes))
+	}
+}
+
+// BenchmarkMerge measures what a member spends on learning that another took over 5,000 addresses.
+func BenchmarkMerge(b *testing.B) {
+	ours := newStore("ours", packetRoom(""), log.NewNopLogger(), make(chan struct{}, 1))
+	theirs := newStore("theirs", packetRoom(""), log.NewNopLogger(), make(chan struct{}, 1))
+	ours.open(1)
+	theirs.open(1)
+	for _, s := range []*store{ours, theirs} {
+		s.setLive("theirs", true)
+	}
+	b.ReportAllocs()
+	ms := int64(0)
+	for b.Loop() {
+		b.StopTimer()
+		ms++
+		theirs.publish(reportOf(5000, ms))
+		state := theirs.state()
+		b.StartTimer()
+		msg, err := decode(state, ours.knows)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ours.merge(msg)
+		if n := len(ours.reports()["theirs"].Claims); n != 5000 {
+			b.Fatalf("%d claims", n)
+		}
+	}
+	b.ReportMetric(float64(len(theirs.state())), "bytes")
 }

@@ -68,8 +68,8 @@ func appendMessage(b []byte, kind messageKind, from string) []byte {
 	return b
 }
 
-// appendRecordHead begins a record; n items follow, written by one itemWriter with its seq.
-func appendRecordHead(b []byte, r record, n int) []byte {
+// appendRecordHead begins a record; n items follow in size bytes, written by one itemWriter with its seq.
+func appendRecordHead(b []byte, r record, n, size int) []byte {
 	b = appendString(b, r.name)
 	b = binary.BigEndian.AppendUint64(b, r.inc)
 	b = binary.AppendUvarint(b, r.head.seq)
@@ -79,16 +79,16 @@ func appendRecordHead(b []byte, r record, n int) []byte {
 	} else {
 		b = append(b, 0)
 	}
-	return binary.AppendUvarint(b, uint64(n))
+	return binary.AppendUvarint(binary.AppendUvarint(b, uint64(n)), uint64(size))
 }
 
 func appendRecord(b []byte, r record) []byte {
-	b = appendRecordHead(b, r, len(r.items))
 	w := itemWriter{seq: r.head.seq}
+	var body []byte
 	for _, i := range r.items {
-		b = w.append(b, i)
+		body = w.append(body, i)
 	}
-	return b
+	return append(appendRecordHead(b, r, len(r.items), len(body)), body...)
 }
 
 func appendString(b []byte, s string) []byte {
@@ -211,8 +211,9 @@ func appendOnce(b []byte, o *once) []byte {
 	return b
 }
 
-// decode reads a message. What it allocates is bounded by the message's size. It keeps nothing of b.
-func decode(b []byte) (message, error) {
+// decode reads a message. What it allocates is bounded by the message's size. It keeps nothing of b. The
+// items of a record are left out if skip says so of what comes before them.
+func decode(b []byte, skip func(record) bool) (message, error) {
 	if len(b) < 2 {
 		return message{}, errShort
 	}
@@ -228,7 +229,7 @@ func decode(b []byte) (message, error) {
 		m.from = r.string()
 	}
 	for r.err == nil && len(r.b) > 0 {
-		m.records = append(m.records, r.record())
+		m.records = append(m.records, r.record(skip))
 	}
 	return m, r.err
 }
@@ -303,18 +304,33 @@ func (r *reader) string() string {
 	return string(r.take(int(n)))
 }
 
-func (r *reader) record() record {
+func (r *reader) record(skip func(record) bool) record {
 	r.since, r.successor = 0, ""
 	rec := record{name: r.string(), inc: r.uint64(), head: version{seq: r.uvarint(), digest: r.uint64()}}
 	if rec.hasBase = r.byte() == 1; rec.hasBase {
 		rec.base = r.uvarint()
 	}
-	if rec.name == "" || rec.base > rec.head.seq {
+	if r.err == nil && rec.name == "" || rec.base > rec.head.seq {
 		r.fail(errors.New("a record that no speaker writes"))
 	}
-	n := r.uvarint()
+	n, size := r.uvarint(), r.uvarint()
+	if size > uint64(len(r.b)) {
+		r.fail(errShort)
+	}
+	if r.err != nil || skip(rec) {
+		r.take(int(size))
+		return rec
+	}
+	rest := r.b[size:]
+	r.b = r.b[:size]
 	for i := uint64(0); i < n && r.err == nil; i++ {
 		rec.items = append(rec.items, r.item(rec.head.seq))
+	}
+	if r.err == nil && len(r.b) > 0 {
+		r.fail(errors.New("a record with more than its items"))
+	}
+	if r.err == nil {
+		r.b = rest
 	}
 	return rec
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestNewRefuses(t *testing.T) {
@@ -28,6 +29,13 @@ func TestNewRefuses(t *testing.T) {
 		{"an empty key file is a mistake", Config{Name: "a", Key: []byte{}}, "blank"},
 		{"so is one of white space", Config{Name: "a", Key: []byte(" \n\t")}, "blank"},
 		{"labels have a length byte", Config{Name: "a", Label: strings.Repeat("x", 256)}, "255"},
+		{"values of the profile may be replaced", Config{Name: "a", Tuning: Tuning{ProbeInterval: time.Second, ProbeTimeout: 300 * time.Millisecond, SuspicionMult: 4}}, ""},
+		{"an answer must come before the next probe", Config{Name: "a", Tuning: Tuning{ProbeTimeout: time.Second}}, "probe timeout 1s: want less than the probe interval, which is 100ms"},
+		{"also when only the interval is given", Config{Name: "a", Profile: LAN, Tuning: Tuning{ProbeInterval: 50 * time.Millisecond}}, "500ms: want less than the probe interval, which is 50ms"},
+		{"time goes forward", Config{Name: "a", Tuning: Tuning{ProbeInterval: -time.Second}}, "gossip probe interval -1s"},
+		{"and gossip takes time", Config{Name: "a", Tuning: Tuning{GossipInterval: time.Microsecond}}, "gossip interval 1µs"},
+		{"exchanges too", Config{Name: "a", Tuning: Tuning{PushPullInterval: 1}}, "gossip push/pull interval 1ns"},
+		{"suspects get time", Config{Name: "a", Tuning: Tuning{SuspicionMult: -1}}, "multiplier -1"},
 		{"profiles are three", Config{Name: "a", Profile: 3}, "Profile(3)"},
 	} {
 		_, err := New(tt.cfg)
@@ -119,7 +127,7 @@ func TestHostAddrs(t *testing.T) {
 
 // Changing how the key is made would lock out members that run the previous version.
 func TestKeyDerivation(t *testing.T) {
-	ring, err := newKeyring([]byte("\tabc\r\n"))
+	keys, err := parseKeys([]byte("\tabc\r\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,8 +136,8 @@ func TestKeyDerivation(t *testing.T) {
 		0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea, 0x41, 0x41, 0x40, 0xde, 0x5d, 0xae, 0x22, 0x23,
 		0xb0, 0x03, 0x61, 0xa3, 0x96, 0x17, 0x7a, 0x9c, 0xb4, 0x10, 0xff, 0x61, 0xf2, 0x00, 0x15, 0xad,
 	}
-	if got := ring.GetPrimaryKey(); !bytes.Equal(got, want) {
-		t.Errorf("key %x, want %x", got, want)
+	if len(keys) != 1 || !bytes.Equal(keys[0][:], want) {
+		t.Errorf("keys %x, want %x", keys, want)
 	}
 	if ring, err := newKeyring(nil); ring != nil || err != nil {
 		t.Errorf("no key: %v, %v", ring, err)

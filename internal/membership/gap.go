@@ -22,6 +22,7 @@ type gap struct {
 	asked      time.Time
 	asks       int
 	unverified bool // the member is live again, and may have changed meanwhile
+	hurry      bool // gossip brings nothing
 }
 
 // open notes that the member became live.
@@ -45,6 +46,9 @@ func (g *gap) update(complete bool, now time.Time) bool {
 func (g *gap) due() time.Time {
 	if g.asks > 0 {
 		return g.asked.Add(min(askAgain<<min(g.asks-1, 8), askSlowly))
+	}
+	if g.hurry {
+		return g.since
 	}
 	due := g.came.Add(gapGrace)
 	if most := g.since.Add(gapPatience); due.After(most) {
@@ -80,7 +84,7 @@ func (s *store) asks(now time.Time, pick func([]string) []string) (letters []let
 		m.gap.asks++
 		m.gap.asked = now
 		next = earlier(next, m.gap.due())
-		wanted[to] = append(wanted[to], m.record(true))
+		wanted[to] = append(wanted[to], m.record())
 	}
 	for to, records := range wanted {
 		letters = append(letters, letter{to, s.ask(askMsg, records)})
@@ -112,7 +116,7 @@ func (s *store) bare() []record {
 	var records []record
 	for _, m := range s.sorted() {
 		if m.live {
-			records = append(records, m.record(true))
+			records = append(records, m.record())
 		}
 	}
 	return records
@@ -135,7 +139,7 @@ func (s *store) answer(msg message) []byte {
 		slices.Sort(listed)
 		for _, m := range s.sorted() {
 			if _, ok := slices.BinarySearch(listed, m.name); !ok && m.live && m.known {
-				b = appendRecord(b, m.record(false))
+				b = m.appendTo(b)
 			}
 		}
 	}
@@ -151,9 +155,9 @@ func (m *memberReport) answer(b []byte, r record, kind messageKind) []byte {
 	newer := m.inc > r.inc || m.inc == r.inc && (!r.hasBase || m.base > r.base)
 	switch {
 	case m.known && newer:
-		return appendRecord(b, m.record(false))
+		return m.appendTo(b)
 	case kind == askMsg && m.inc >= r.inc && m.inc > 0:
-		bare := m.record(true)
+		bare := m.record()
 		bare.hasBase, bare.base = false, 0 // it comes without the items
 		return appendRecord(b, bare)
 	}

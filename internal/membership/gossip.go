@@ -27,8 +27,12 @@ type Config struct {
 	// by interface index, IPv4 before IPv6.
 	Bind    string
 	Profile Profile
-	// Key is the content of the key file. The AES-256 key is the SHA-256 sum of it without the white
-	// space around. Nil means that gossip is neither encrypted nor authenticated; blank is an error.
+	// Tuning replaces single values of the profile.
+	Tuning Tuning
+	// Key is the content of the key file: a secret per line; blank lines and those that begin with # don't
+	// count. Each AES-256 key is the SHA-256 sum of a line without the white space around. The first is to
+	// encrypt with, see SetKeys; all serve to decrypt. Nil means that gossip is neither encrypted nor
+	// authenticated; blank is an error.
 	Key []byte
 	// Label keeps clusters apart that can reach each other: members with another label are not heard.
 	// At most 255 bytes; all members of a cluster have the same, by default none.
@@ -44,10 +48,12 @@ type Gossip struct {
 	cfg      Config
 	bind     netip.Addr
 	port     uint16
-	keyring  *memberlist.Keyring
+	keys     *rotation
 	roster   *roster
 	store    *store
 	wanted   chan struct{}
+	failures *failures
+	traffic  *traffic
 	hostAddr func() ([]hostAddr, error)
 
 	mu      sync.Mutex
@@ -55,6 +61,7 @@ type Gossip struct {
 	leaving bool
 	self    netip.AddrPort // as the others see us, while running
 	peers   []Peer
+	asked   bool // SetPeers was called
 
 	listMu sync.Mutex             // held while starting, leaving and shutting down
 	list   *memberlist.Memberlist // while running
@@ -67,10 +74,6 @@ func New(cfg Config) (*Gossip, error) {
 	if err != nil {
 		return nil, err
 	}
-	keyring, err := newKeyring(cfg.Key)
-	if err != nil {
-		return nil, err
-	}
 	switch {
 	case cfg.Name == "":
 		return nil, errors.New("gossip: a member needs a name")
@@ -79,15 +82,23 @@ func New(cfg Config) (*Gossip, error) {
 	case len(cfg.Label) > memberlist.LabelMaxSize:
 		return nil, fmt.Errorf("gossip label has %d bytes: at most %d fit", len(cfg.Label), memberlist.LabelMaxSize)
 	}
+	if _, err := cfg.memberlistConfig(); err != nil {
+		return nil, err
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = log.NewNopLogger()
 	}
+	keys, err := newRotation(cfg.Key, cfg.Logger)
+	if err != nil {
+		return nil, err
+	}
 	r := newRoster(cfg.Logger)
 	s := newStore(cfg.Name, packetRoom(cfg.Label), cfg.Logger, r.changed)
-	r.watch = s.setLive
+	r.watch, keys.told = s.setLive, s.setKeys
+	keys.tell()
 	return &Gossip{
-		cfg: cfg, bind: addr, port: port, keyring: keyring,
-		roster: r, store: s, wanted: make(chan struct{}, 1), hostAddr: hostAddrs,
+		cfg: cfg, bind: addr, port: port, keys: keys,
+		roster: r, store: s, wanted: make(chan struct{}, 1), failures: new(failures), traffic: new(traffic), hostAddr: hostAddrs,
 	}, nil
 }
 
@@ -113,11 +124,25 @@ func (g *Gossip) SetPeers(peers []Peer) {
 	peers = slices.Compact(peers)
 	g.mu.Lock()
 	same := slices.Equal(peers, g.peers)
-	g.peers = peers
+	g.peers, g.asked = peers, true
 	g.mu.Unlock()
 	if !same {
 		signal(g.wanted)
 	}
+}
+
+// SetKeys takes the content of a key file that has changed; if it is faulty, that is returned and the keys
+// stay. No member is lost by it, in whatever order members are told: new keys are installed at once, but
+// used only when all other members have them, or after five minutes; those that are gone from the file
+// are dropped when nobody encrypts with them any more. Keys can't be set where there were none.
+func (g *Gossip) SetKeys(content []byte) error { return g.keys.set(content) }
+
+// otherKeys is what the other members told of their keys.
+func (g *Gossip) otherKeys() others {
+	g.mu.Lock()
+	asked := g.asked
+	g.mu.Unlock()
+	return others{keys: g.store.otherKeys(), missing: !asked || len(g.missing()) > 0}
 }
 
 // Run gossips until ctx ends, then leaves unless Leave did, and frees the port. It returns nil when ctx
@@ -147,6 +172,10 @@ func (g *Gossip) Run(ctx context.Context) error {
 		carrier.run(carrying)
 		return nil
 	})
+	group.Go(func() error {
+		g.keys.run(carrying, g.otherKeys)
+		return nil
+	})
 	<-ctx.Done()
 	if err := g.Leave(context.WithoutCancel(ctx)); err != nil {
 		_ = level.Warn(g.cfg.Logger).Log("msg", "left without being sure that others know", "err", err)
@@ -171,7 +200,7 @@ func (g *Gossip) Leave(ctx context.Context) error {
 	g.mu.Lock()
 	g.leaving = true
 	g.mu.Unlock()
-	wait := g.cfg.Profile.limits().leave
+	wait := g.cfg.leaveLimit()
 	if deadline, ok := ctx.Deadline(); ok {
 		// Zero would mean to wait without bound.
 		wait = max(min(wait, time.Until(deadline)), time.Nanosecond)
@@ -186,7 +215,10 @@ func (g *Gossip) Leave(ctx context.Context) error {
 func (g *Gossip) create(logs *logAdapter, carry *carrier) (*memberlist.Memberlist, error) {
 	g.listMu.Lock() // we are a member before we have the list
 	defer g.listMu.Unlock()
-	c := g.cfg.Profile.memberlistConfig()
+	c, err := g.cfg.memberlistConfig()
+	if err != nil {
+		return nil, err
+	}
 	inner := g.cfg.Transport
 	if inner == nil {
 		have, err := g.hostAddr()
@@ -204,8 +236,8 @@ func (g *Gossip) create(logs *logAdapter, carry *carrier) (*memberlist.Memberlis
 		c.AdvertiseAddr, c.AdvertisePort = addr.String(), sockets.GetAutoBindPort()
 		inner = sockets
 	}
-	t := newTransport(inner, g.cfg.Profile.limits().dial)
-	c.Name, c.Label, c.Keyring, c.Transport = g.cfg.Name, g.cfg.Label, g.keyring, t
+	t := newTransport(inner, g.cfg.Profile.limits().dial, g.traffic)
+	c.Name, c.Label, c.Keyring, c.Transport = g.cfg.Name, g.cfg.Label, g.keys.ring, t
 	c.Logger = stdlog.New(logs, "", 0)
 	c.Events, c.Delegate, c.Ping = g.roster, carry, carry
 	g.roster.open()
@@ -255,6 +287,7 @@ func (g *Gossip) send(to string, msg []byte, by func(*memberlist.Node, []byte) e
 
 func (g *Gossip) newJoiner(list *memberlist.Memberlist) *joiner {
 	j := newJoiner(g.cfg.Logger)
+	j.failed = g.failures
 	j.missing = g.missing
 	j.absent = func(p Peer) bool { return !g.isLeaving() && !g.roster.has(p) }
 	j.join = func(addr string) error {

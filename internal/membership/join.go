@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-kit/log"
@@ -38,19 +39,19 @@ type Peer struct {
 // sides at once: memberlist itself never asks again for a member that it holds for dead.
 type joiner struct {
 	logger  log.Logger
-	missing func() []Peer             // wanted and not alive
-	absent  func(Peer) bool           // one of them still is
-	join    func(addr string) error   // exchanges states with a peer
-	wanted  <-chan struct{}           // signals that other peers are wanted
-	lost    <-chan struct{}           // signals that a member was lost
-	gained  <-chan struct{}           // signals that a member appeared
-	failed  map[Peer]string           // why the last attempt failed; only run and its callees use it
+	missing func() []Peer           // wanted and not alive
+	absent  func(Peer) bool         // one of them still is
+	join    func(addr string) error // exchanges states with a peer
+	wanted  <-chan struct{}         // signals that other peers are wanted
+	lost    <-chan struct{}         // signals that a member was lost
+	gained  <-chan struct{}         // signals that a member appeared
+	failed  *failures
 	jitter  func() float64            // in [0, 1)
 	shuffle func(int, func(int, int)) // as rand.Shuffle
 }
 
 func newJoiner(logger log.Logger) *joiner {
-	return &joiner{logger: logger, failed: make(map[Peer]string), jitter: rand.Float64, shuffle: rand.Shuffle}
+	return &joiner{logger: logger, failed: new(failures), jitter: rand.Float64, shuffle: rand.Shuffle}
 }
 
 // run joins until ctx ends: at once when other peers are wanted, and after pauses that grow from joinMin
@@ -138,8 +139,27 @@ func (j *joiner) attempt(ctx context.Context, missing []Peer) (progress bool) {
 	for i, p := range missing {
 		progress = j.note(failed, p, errs[i]) || progress
 	}
-	j.failed = failed
+	j.failed.set(failed)
 	return progress
+}
+
+// failures is why the last attempts to join peers failed. It is safe for concurrent use.
+type failures struct {
+	mu     sync.Mutex
+	byPeer map[Peer]string
+}
+
+func (f *failures) set(byPeer map[Peer]string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.byPeer = byPeer
+}
+
+// reason returns why the last attempt to join a peer failed; empty if it did not.
+func (f *failures) reason(p Peer) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.byPeer[p]
 }
 
 // joinPeer exchanges states with a peer unless another join has brought it meanwhile. If both sides hold
@@ -158,12 +178,12 @@ func (j *joiner) joinPeer(ctx context.Context, p Peer) error {
 
 // note records in failed how joining a peer went and logs it if that differs from the last time.
 func (j *joiner) note(failed map[Peer]string, p Peer, err error) (progress bool) {
-	before, had := j.failed[p]
+	before := j.failed.reason(p)
 	if err == nil {
-		if had {
+		if before != "" {
 			_ = level.Info(j.logger).Log("msg", "joined peer", "peer", p.Name, "addr", p.Addr)
 		}
-		return had
+		return before != ""
 	}
 	reason := joinFailure(err)
 	failed[p] = reason

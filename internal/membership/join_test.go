@@ -202,7 +202,7 @@ func TestConnectingIsBounded(t *testing.T) {
 		lan := newTestLAN()
 		a, b := testPeer(0).Addr, testPeer(1).Addr
 		lan.move(1, b.Addr())
-		tr := newTransport(lan.plug(a), time.Second)
+		tr := newTransport(lan.plug(a), time.Second, new(traffic))
 		begin := time.Now()
 		if _, err := tr.DialTimeout(b.String(), time.Minute); err == nil || time.Since(begin) != time.Second {
 			t.Errorf("%v after %v", err, time.Since(begin))

@@ -4,21 +4,57 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
+	"slices"
 
 	"github.com/hashicorp/memberlist"
 )
 
-// newKeyring makes the AES-256 key of the gossip: the SHA-256 sum of the key file's content without
-// white space around it, so that any length does and a final newline is no trap. A plain sum adds no
-// strength: the content should be random, such as 32 bytes in base64. Nil content gives a nil keyring.
-func newKeyring(content []byte) (*memberlist.Keyring, error) {
-	if content == nil {
+// keysMost bounds the keys of a file. Each packet that cannot be read is tried with all of them.
+const keysMost = 16
+
+// gossipKey is an AES-256 key.
+type gossipKey [sha256.Size]byte
+
+// fingerprint is a part of the key's sum.
+func (k gossipKey) fingerprint() (f fingerprint) {
+	sum := sha256.Sum256(append([]byte("fingerprint of a gossip key: "), k[:]...))
+	copy(f[:], sum[:])
+	return f
+}
+
+// parseKeys reads the content of a key file: a secret per line, the first one to encrypt with. Each key
+// is the SHA-256 sum of its line without white space around it, so that any length does and a final
+// newline is no trap. A plain sum adds no strength: a secret should be random, such as 32 bytes in base64.
+func parseKeys(content []byte) ([]gossipKey, error) {
+	var keys []gossipKey
+	for line := range bytes.Lines(content) {
+		secret := bytes.TrimSpace(line)
+		if len(secret) == 0 || secret[0] == '#' {
+			continue
+		}
+		if key := gossipKey(sha256.Sum256(secret)); !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	switch {
+	case len(keys) == 0:
+		return nil, errors.New("gossip key is blank: its file must hold a secret, the same on every node")
+	case len(keys) > keysMost:
+		return nil, fmt.Errorf("%d gossip keys: at most %d, one per line", len(keys), keysMost)
+	}
+	return keys, nil
+}
+
+// newKeyring holds the keys, and encrypts with the last: the new ones are in front, and others may not
+// have them yet.
+func newKeyring(keys []gossipKey) (*memberlist.Keyring, error) {
+	if len(keys) == 0 {
 		return nil, nil
 	}
-	secret := bytes.TrimSpace(content)
-	if len(secret) == 0 {
-		return nil, errors.New("gossip key is blank: its file must hold a secret, the same on every node")
+	all := make([][]byte, 0, len(keys))
+	for _, k := range keys {
+		all = append(all, slices.Clone(k[:]))
 	}
-	sum := sha256.Sum256(secret)
-	return memberlist.NewKeyring(nil, sum[:])
+	return memberlist.NewKeyring(all, all[len(all)-1])
 }

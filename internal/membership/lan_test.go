@@ -97,6 +97,12 @@ func (p *lanPort) WriteTo(b []byte, addr string) (time.Time, error) {
 	return now, nil
 }
 
+func (l *testLAN) largestPacket() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.largest
+}
+
 // disturb has packets arrive when trouble says.
 func (l *testLAN) disturb(trouble func() []time.Duration) {
 	l.mu.Lock()

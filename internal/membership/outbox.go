@@ -1,15 +1,27 @@
 package membership
 
+// gossipMost is how many items of one report gossip carries. Of more it only tells that there is news: to
+// fetch that once costs each node much less than to get it packet by packet, several times, and to pass
+// it on as often.
+const gossipMost = 512
+
 // outbox holds the items of one node's report that gossip still has to carry, by how often it did. They
 // are written when a packet goes out, as they are then: a newer version takes the place of an older one.
 type outbox struct {
 	sent  map[itemKey]int
 	tiers [][]itemKey // tiers[n] were sent n times; those that sent says otherwise of are left over
+
+	bulk  bool // there are too many: the head alone is sent
+	heads int  // so many times
 }
 
 // add has an item sent from the beginning.
 func (o *outbox) add(k itemKey) {
 	if n, ok := o.sent[k]; ok && n == 0 {
+		return
+	}
+	if o.bulk || len(o.sent) >= gossipMost {
+		o.addHead()
 		return
 	}
 	if o.sent == nil {
@@ -19,6 +31,20 @@ func (o *outbox) add(k itemKey) {
 	o.push(0, k)
 }
 
+// addHead has it told that there is news, in place of the items.
+func (o *outbox) addHead() { *o = outbox{bulk: true} }
+
+// sendHead tells whether to send the head alone, and counts that.
+func (o *outbox) sendHead(limit int) bool {
+	if !o.bulk {
+		return false
+	}
+	if o.heads++; o.heads >= limit {
+		o.clear()
+	}
+	return true
+}
+
 func (o *outbox) push(tier int, k itemKey) {
 	for len(o.tiers) <= tier {
 		o.tiers = append(o.tiers, nil)
@@ -26,7 +52,7 @@ func (o *outbox) push(tier int, k itemKey) {
 	o.tiers[tier] = append(o.tiers[tier], k)
 }
 
-func (o *outbox) empty() bool { return len(o.sent) == 0 }
+func (o *outbox) empty() bool { return len(o.sent) == 0 && !o.bulk }
 
 func (o *outbox) has(k itemKey) bool {
 	_, ok := o.sent[k]

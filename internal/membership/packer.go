@@ -63,7 +63,12 @@ func (p *packer) bytes() []byte {
 	if p.n == 0 {
 		return nil
 	}
+	return p.head()
+}
+
+// head returns the delta even if there is nothing in it.
+func (p *packer) head() []byte {
 	b := appendMessage(make([]byte, 0, len(p.body)+headRoom+len(p.m.name)), deltaMsg, "")
-	b = appendRecordHead(b, record{name: p.m.name, inc: p.m.inc, head: p.m.head}, p.n)
+	b = appendRecordHead(b, record{name: p.m.name, inc: p.m.inc, head: p.m.head}, p.n, len(p.body))
 	return append(b, p.body...)
 }

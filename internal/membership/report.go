@@ -26,7 +26,9 @@ type memberReport struct {
 	out    outbox
 	gap    gap
 
-	snapshot *placement.Report // nil: to be made
+	// Made when they are needed, nil until then: the report, and the record of everything as it is sent.
+	snapshot *placement.Report
+	encoded  []byte
 }
 
 func newMemberReport(name string) *memberReport {
@@ -44,6 +46,9 @@ func (m *memberReport) complete() bool { return m.known && m.base == m.head.seq 
 // merge takes in a record of the same life, and tells whether that changed the report. With relay, news
 // is gossiped on.
 func (m *memberReport) merge(r record, relay bool) (changed bool) {
+	if r.head.seq <= m.base {
+		return false // it all came before
+	}
 	for _, i := range r.items {
 		if m.take(i) {
 			changed = true
@@ -66,6 +71,7 @@ func (m *memberReport) merge(r record, relay bool) (changed bool) {
 	if changed {
 		m.snapshot = nil
 	}
+	m.encoded = nil
 	return changed
 }
 
@@ -80,13 +86,20 @@ func (m *memberReport) take(i item) bool {
 }
 
 func (m *memberReport) put(i item) {
-	m.drop(i.key)
+	if old, ok := m.items[i.key]; ok {
+		m.count(old, -1)
+	}
+	m.count(i, 1)
+	m.items[i.key] = i
+}
+
+// count adds an item to what is counted of them, or with -1 takes it off.
+func (m *memberReport) count(i item, by int) {
 	if i.gone {
-		m.gone++
+		m.gone += by
 	} else {
 		m.digest ^= i.hash()
 	}
-	m.items[i.key] = i
 }
 
 // drop forgets an item, and tells whether there was one that is not taken out.
@@ -96,11 +109,7 @@ func (m *memberReport) drop(k itemKey) bool {
 		return false
 	}
 	delete(m.items, k)
-	if old.gone {
-		m.gone--
-	} else {
-		m.digest ^= old.hash()
-	}
+	m.count(old, -1)
 	return !old.gone
 }
 
@@ -132,21 +141,25 @@ func (m *memberReport) sweep() {
 	}
 }
 
-// record returns all that is here, or only what it is when bare.
-func (m *memberReport) record(bare bool) record {
-	r := record{name: m.name, inc: m.inc, head: m.head, hasBase: m.known, base: m.base}
-	if bare {
-		return r
-	}
-	r.items = make([]item, 0, len(m.items))
-	for _, i := range m.items {
-		if !i.gone || i.seq > m.base {
-			r.items = append(r.items, i)
+// record returns what the report is, without its items.
+func (m *memberReport) record() record {
+	return record{name: m.name, inc: m.inc, head: m.head, hasBase: m.known, base: m.base}
+}
+
+// appendTo adds the record with all items to a message.
+func (m *memberReport) appendTo(b []byte) []byte {
+	if m.encoded == nil {
+		r := m.record()
+		for _, i := range m.items {
+			if !i.gone || i.seq > m.base {
+				r.items = append(r.items, i)
+			}
 		}
+		// In order, claims take less room, and the same report gives the same bytes.
+		slices.SortFunc(r.items, func(a, b item) int { return a.key.compare(b.key) })
+		m.encoded = appendRecord(nil, r)
 	}
-	// In order, claims take less room, and the same report gives the same bytes.
-	slices.SortFunc(r.items, func(a, b item) int { return a.key.compare(b.key) })
-	return r
+	return append(b, m.encoded...)
 }
 
 // once returns what there is once, if that has come.
@@ -234,7 +247,7 @@ func (m *memberReport) restart(inc uint64) {
 // settle makes what is here the version seq, which is complete.
 func (m *memberReport) settle(seq uint64) {
 	m.head = version{seq: seq, digest: m.digest}
-	m.base, m.known, m.snapshot = seq, true, nil
+	m.base, m.known, m.snapshot, m.encoded = seq, true, nil, nil
 }
 
 // itemsOf splits a report into items without versions.

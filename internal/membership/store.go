@@ -99,6 +99,20 @@ func (s *store) setKeys(k keyState) {
 	s.tell(append(items, item{once: &o}))
 }
 
+// otherKeys returns which keys each other live member has; none if it has not told.
+func (s *store) otherKeys() []keyState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var keys []keyState
+	for _, m := range s.members {
+		if m.live && m != s.own {
+			o, _ := m.once()
+			keys = append(keys, o.keys)
+		}
+	}
+	return keys
+}
+
 // tell makes our items these and has the changes told.
 func (s *store) tell(items []item) {
 	keys := s.own.publish(items)
@@ -228,6 +242,10 @@ func (s *store) mergeRecord(r record, msg message) (visible bool) {
 		m.reborn(r.inc)
 		m.gap = gap
 	}
+	if msg.kind == deltaMsg && len(r.items) == 0 && r.head.seq > m.head.seq { // there is more than gossip carries
+		m.out.addHead()
+		m.gap.hurry = true
+	}
 	visible = m.merge(r, msg.kind == deltaMsg) && m.live || visible
 	s.enqueue(m)
 	if msg.from == r.name || msg.kind == deltaMsg && m.complete() {
@@ -237,6 +255,14 @@ func (s *store) mergeRecord(r record, msg message) (visible bool) {
 		signal(s.gapped)
 	}
 	return visible
+}
+
+// knows tells that a record, of which the items are still to be read, brings nothing.
+func (s *store) knows(r record) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.members[r.name]
+	return m != nil && (r.inc < m.inc || r.inc == m.inc && r.head.seq <= m.base)
 }
 
 // aboutUs begins another life if somebody knows us by one that is later than ours, or by more changes:
@@ -259,7 +285,7 @@ func (s *store) state() []byte {
 	b := appendMessage(nil, stateMsg, s.self)
 	for _, m := range s.sorted() {
 		if m.live && m.known || m == s.own {
-			b = appendRecord(b, m.record(false))
+			b = m.appendTo(b)
 		}
 	}
 	return b
@@ -314,6 +340,9 @@ func (s *store) gossipTimes() int {
 // delta writes what gossip has to carry of a report, at most limit bytes; nil if nothing fits.
 func (m *memberReport) delta(times, limit, room int) []byte {
 	p := newPacker(m, limit, room)
+	if p.limit >= 0 && m.out.sendHead(times) {
+		return p.head()
+	}
 	m.out.send(times, p.take)
 	if m.out.empty() {
 		m.sweep()

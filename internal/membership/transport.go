@@ -38,22 +38,28 @@ func listen(addr netip.Addr, port uint16, logs io.Writer) (*memberlist.NetTransp
 }
 
 // transport adds to memberlist's transport what it lacks: connecting takes no longer than dialTimeout,
-// and Shutdown ends connections at once, where memberlist would let them run into their deadlines.
+// Shutdown ends connections at once, where memberlist would let them run into their deadlines, and what
+// goes over it is counted.
 type transport struct {
 	memberlist.NodeAwareTransport
 	dialTimeout time.Duration
+	traffic     *traffic
 	// dial connects and gives up when ctx ends.
 	dial func(ctx context.Context, a memberlist.Address, timeout time.Duration) (net.Conn, error)
 
 	ctx     context.Context // ends with Shutdown
 	cancel  context.CancelFunc
 	streams chan net.Conn
+	packets chan *memberlist.Packet
 	done    sync.WaitGroup
 }
 
-// newTransport wraps inner. Its goroutine ends with Shutdown.
-func newTransport(inner memberlist.NodeAwareTransport, dialTimeout time.Duration) *transport {
-	t := &transport{NodeAwareTransport: inner, dialTimeout: dialTimeout, streams: make(chan net.Conn)}
+// newTransport wraps inner. Its goroutines end with Shutdown.
+func newTransport(inner memberlist.NodeAwareTransport, dialTimeout time.Duration, count *traffic) *transport {
+	t := &transport{
+		NodeAwareTransport: inner, dialTimeout: dialTimeout, traffic: count,
+		streams: make(chan net.Conn), packets: make(chan *memberlist.Packet),
+	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.dial = func(_ context.Context, a memberlist.Address, timeout time.Duration) (net.Conn, error) {
 		return inner.DialAddressTimeout(a, timeout)
@@ -65,6 +71,7 @@ func newTransport(inner memberlist.NodeAwareTransport, dialTimeout time.Duration
 		}
 	}
 	t.done.Go(t.accept)
+	t.done.Go(t.receive)
 	return t
 }
 
@@ -83,6 +90,42 @@ func (t *transport) accept() {
 			}
 		}
 	}
+}
+
+// receive passes incoming packets on.
+func (t *transport) receive() {
+	for {
+		select {
+		case <-t.ctx.Done():
+			return
+		case p := <-t.NodeAwareTransport.PacketCh():
+			t.traffic.packetsReceived.Add(1)
+			t.traffic.bytesReceived.Add(uint64(len(p.Buf)))
+			select {
+			case t.packets <- p:
+			case <-t.ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// PacketCh implements memberlist.Transport.
+func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
+
+// WriteTo implements memberlist.Transport.
+func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
+	return t.WriteToAddress(b, memberlist.Address{Addr: addr})
+}
+
+// WriteToAddress implements memberlist.NodeAwareTransport.
+func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
+	at, err := t.NodeAwareTransport.WriteToAddress(b, a)
+	if err == nil {
+		t.traffic.packetsSent.Add(1)
+		t.traffic.bytesSent.Add(uint64(len(b)))
+	}
+	return at, err
 }
 
 // StreamCh implements memberlist.Transport.
@@ -112,7 +155,7 @@ func (t *transport) Shutdown() error {
 
 // bind makes the connection end with the transport.
 func (t *transport) bind(conn net.Conn) net.Conn {
-	return &boundConn{Conn: conn, release: context.AfterFunc(t.ctx, func() { _ = conn.Close() })}
+	return &boundConn{Conn: countingConn{conn, t.traffic}, release: context.AfterFunc(t.ctx, func() { _ = conn.Close() })}
 }
 
 type boundConn struct {
