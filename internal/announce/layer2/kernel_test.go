@@ -466,7 +466,13 @@ func TestTwoWhoProbeAtOnce(t *testing.T) {
 			first.Announcements[0].Probe, second.Announcements[0].Probe = placement.ProbeFirst, placement.ProbeFirst
 			check(t, a.Set(first))
 			check(t, b.Set(second))
-			stands(t, b, announce.Standing{IP: ip, Phase: placement.Taken, Rival: describe(t, l.nodes[0], "eth0").MAC, RivalOn: "eth0"})
+			var phases [2]placement.Phase
+			if !poll(func() bool {
+				phases = [2]placement.Phase{a.Standings()[0].Phase, b.Standings()[0].Phase}
+				return phases[0] > placement.Probing && phases[1] > placement.Probing
+			}) || phases[0] == phases[1] && phases[0] == placement.Announcing {
+				t.Errorf("one is %s, the other %s", phases[0], phases[1])
+			}
 		})
 	}
 }
