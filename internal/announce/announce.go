@@ -21,14 +21,16 @@ type Want struct {
 
 // Standing is how an address of the last Set stands.
 type Standing struct {
-	IP    netip.Addr
+	IP netip.Addr
+	// Phase is Pending while the address is served on no interface, or Run does not run. Taken and Free
+	// are findings: they stay until the address is set with another Round, or for announcing.
 	Phase placement.Phase
 	// Rival is the stranger that was last heard to claim the address, on RivalOn at RivalAt: of one that is
 	// Taken, who took it. Zero: nobody has since the address was set or set with another Round.
 	Rival   placement.MAC
 	RivalOn string
 	RivalAt time.Time
-	// Peer is the peer that was last heard to claim it, at PeerAt.
+	// Peer is the peer that was last heard to claim it, at PeerAt. Zero: as with Rival.
 	Peer   placement.MAC
 	PeerAt time.Time
 }
@@ -44,7 +46,8 @@ type Announcer interface {
 	// Standings tells how each address of the last Set stands, sorted by address.
 	Standings() []Standing
 	// Changed has a signal waiting whenever Standings may tell something else than when the last one was
-	// taken. There is one channel: it has one reader.
+	// taken; of a claimant that goes on claiming, at most about once a second. There is one channel: it
+	// has one reader.
 	Changed() <-chan struct{}
 	// Run serves until ctx ends and then lets go of everything: when it returns, no goroutine is left
 	// and nothing is answered. It returns nil when ctx ended it.
