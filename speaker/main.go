@@ -110,6 +110,7 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 		Reporter: speaker.NewReporter(speaker.ReporterConfig{Class: o.LBClass, Writer: cluster,
 			Event: cluster.Events(name), Metrics: metrics, Logger: logger}),
 		Quarantine: speaker.NewQuarantine(speaker.QuarantineConfig{Node: o.nodeName, Write: cluster.WriteQuarantine, Logger: logger}),
+		NodeEvent:  cluster.NodeEvents(name),
 		Metrics:    metrics,
 		Logger:     logger,
 	})

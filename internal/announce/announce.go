@@ -31,7 +31,8 @@ type Announcer interface {
 	// Standings tells how each address of the last Set stands, sorted by address.
 	Standings() []Standing
 	// Changed has a signal waiting whenever Standings may tell something else than when the last one was
-	// taken. There is one channel: it has one reader.
+	// taken; of a claimant that goes on claiming, at most about once a second. There is one channel: it
+	// has one reader.
 	Changed() <-chan struct{}
 	// Run serves until ctx ends and then lets go of everything: when it returns, no goroutine is left
 	// and nothing is answered. It returns nil when ctx ended it.

@@ -59,14 +59,16 @@ func (p Phase) String() string {
 
 // Standing is how an address that this node was told to announce stands.
 type Standing struct {
-	IP    netip.Addr
+	IP netip.Addr
+	// Phase is Pending while the address is served on no interface, or nothing runs. Taken and Free are
+	// findings: they stay until the address is set with another Round, or for announcing.
 	Phase Phase
 	// Rival is the stranger that was last heard to claim the address, on RivalOn at RivalAt: of one that is
 	// Taken, who took it. Zero: nobody has since the address was set or set with another Round.
 	Rival   MAC
 	RivalOn string
 	RivalAt time.Time
-	// Peer is the peer that was last heard to claim it, at PeerAt.
+	// Peer is the peer that was last heard to claim it, at PeerAt. Zero: as with Rival.
 	Peer   MAC
 	PeerAt time.Time
 }

@@ -125,6 +125,19 @@ func serves(e discoveryv1.Endpoint) bool {
 	return ready || e.Conditions.Serving != nil && *e.Conditions.Serving
 }
 
+// running are the nodes whose speaker should run and be reached.
+func running(speakers []discoveryv1.EndpointSlice) map[string]bool {
+	nodes := map[string]bool{}
+	for _, slice := range speakers {
+		for _, e := range slice.Endpoints {
+			if e.NodeName != nil && (e.Conditions.Terminating == nil || !*e.Conditions.Terminating) && serves(e) {
+				nodes[*e.NodeName] = true
+			}
+		}
+	}
+	return nodes
+}
+
 // peers returns the speakers to gossip with, one address each: of the family that we gossip on, where a
 // node has one.
 func peers(speakers []discoveryv1.EndpointSlice, preferIPv6 bool) []membership.Peer {

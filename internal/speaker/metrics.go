@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lanyard-lb/lanyard/internal/membership"
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
@@ -21,6 +22,9 @@ type Metrics struct {
 	changes   *prometheus.CounterVec
 	failover  prometheus.Histogram
 	waiting   takeovers
+	health    prometheus.Gauge
+	traffic   *prometheus.GaugeVec
+	problems  *prometheus.GaugeVec
 }
 
 // NewMetrics returns metrics that stand in the registry.
@@ -56,13 +60,25 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 			Help:    "Time from when a member was found dead until this node has sent the first announcement of an address that it had.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 		}),
+		health: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "lanyard_gossip_health_score",
+			Help: "0 when gossip is answered in time; the higher, the later others are declared dead by this node.",
+		}),
+		traffic: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "lanyard_gossip_traffic",
+			Help: "Gossip since the start: packets, and bytes in packets and connections.",
+		}, []string{"direction", "unit"}),
+		problems: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "lanyard_gossip_problems",
+			Help: "1 for each speaker that should run but that gossip has not reached for ten seconds, with the reason.",
+		}, []string{"peer", "reason"}),
 		waiting: takeovers{since: map[netip.Addr]time.Time{}},
 		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lanyard_speaker_reports_total",
 			Help: "Reports on Services by result: written, conflict (the Service had changed, tried again), failed (tried again).",
 		}, []string{"result"}),
 	}
-	for _, c := range []prometheus.Collector{m.members, m.owned, m.frames, m.conflicts, m.reports, m.refused, m.changes, m.failover} {
+	for _, c := range []prometheus.Collector{m.members, m.owned, m.frames, m.conflicts, m.reports, m.refused, m.changes, m.failover, m.health, m.traffic, m.problems} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}
@@ -148,6 +164,23 @@ func (m *Metrics) taken(list []placement.Change, lost []string, since time.Time)
 		if c.Cause == placement.Failover && len(lost) > 0 {
 			m.waiting.add(c.IP, since)
 		}
+	}
+}
+
+// gossip takes in how the gossip fares.
+func (m *Metrics) gossip(h membership.Health) {
+	m.health.Set(float64(h.Score))
+	m.traffic.WithLabelValues("sent", "packets").Set(float64(h.PacketsSent))
+	m.traffic.WithLabelValues("received", "packets").Set(float64(h.PacketsReceived))
+	m.traffic.WithLabelValues("sent", "bytes").Set(float64(h.BytesSent))
+	m.traffic.WithLabelValues("received", "bytes").Set(float64(h.BytesReceived))
+}
+
+// troubled takes in which peers gossip does not reach, and why.
+func (m *Metrics) troubled(why map[string]string) {
+	m.problems.Reset()
+	for peer, reason := range why {
+		m.problems.WithLabelValues(peer, reason).Set(1)
 	}
 }
 

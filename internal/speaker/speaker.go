@@ -44,6 +44,9 @@ type Membership interface {
 	Changed() <-chan struct{} // Members or Reports
 	Publish(placement.Report)
 	Resync(ctx context.Context) error
+	// Problems says of the peers that are not members why not.
+	Problems() map[string]string
+	Health() membership.Health
 	Leave(ctx context.Context) error
 }
 
@@ -65,8 +68,10 @@ type Config struct {
 	Links      Links
 	Reporter   *Reporter   // nil: nothing is reported
 	Quarantine *Quarantine // nil: strangers are not told of
-	Metrics    *Metrics
-	Logger     log.Logger
+	// NodeEvent records an event on a Node.
+	NodeEvent func(node, eventType, reason, action, note string)
+	Metrics   *Metrics
+	Logger    log.Logger
 }
 
 // Speaker is the loop of one node.
@@ -87,6 +92,7 @@ type Speaker struct {
 	members    []string            // of the last pass
 	verdicts   []placement.Verdict // of the last pass
 	failed     error               // of the last pass
+	troubled   error               // what is wrong with the gossip
 	passed     bool                // whether there has been a pass
 }
 
@@ -100,7 +106,7 @@ func New(c Config) *Speaker {
 func (s *Speaker) Observe(seen kube.Observed) {
 	var f placement.Facts
 	f, s.snapshot = facts(seen, s.Class, s.snapshot)
-	s.know(knowledge{Facts: f, Peers: peers(seen.Speakers, s.PreferIPv6)}, seen.Services)
+	s.know(knowledge{Facts: f, Peers: peers(seen.Speakers, s.PreferIPv6), Running: running(seen.Speakers)}, seen.Services)
 	touch(s.learned)
 }
 
@@ -113,14 +119,14 @@ func (s *Speaker) know(k knowledge, services []corev1.Service) {
 	touch(s.dirty)
 }
 
-// Ready returns nil once everything that this node owns is announced.
+// Ready returns nil while everything that this node owns is announced and gossip reaches its peers.
 func (s *Speaker) Ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.passed {
 		return errors.New("waiting for the API server, the interfaces and the other speakers")
 	}
-	return s.failed
+	return errors.Join(s.failed, s.troubled)
 }
 
 // Run serves until ctx ends; then it leaves in good order: it hands over what it owns, tells the others, and
@@ -136,6 +142,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 	group.Go(func() error { return s.Links.Run(serving, s.setInterfaces) })
 	group.Go(func() error { return s.Pulse.Run(serving) })
 	group.Go(func() error { return s.decide(deciding) })
+	group.Go(func() error { return s.inspect(deciding) })
 	if s.StateDir != "" {
 		group.Go(func() error { return s.remember(serving) })
 	}

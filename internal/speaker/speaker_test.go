@@ -196,6 +196,9 @@ func (m fakeMembership) Publish(r placement.Report) {
 	}
 }
 
+func (m fakeMembership) Problems() map[string]string { return nil }
+func (m fakeMembership) Health() membership.Health   { return membership.Health{} }
+
 func (m fakeMembership) Resync(context.Context) error {
 	m.lan.mu.Lock()
 	defer m.lan.mu.Unlock()
@@ -236,7 +239,7 @@ func (l *lan) start(t *testing.T, node string, change ...func(*Config)) (s *Spea
 		t.Fatal(err)
 	}
 	config := Config{Node: node, Metrics: metrics, Announcer: fakeAnnouncer{f}, Membership: fakeMembership{f}, Links: oneLink(node),
-		Pulse: NewPulse(), Logger: log.NewNopLogger()}
+		Pulse: NewPulse(), NodeEvent: func(_, _, _, _, _ string) {}, Logger: log.NewNopLogger()}
 	for _, c := range change {
 		c(&config)
 	}

@@ -33,6 +33,7 @@ type knowledge struct {
 	Version int
 	Facts   placement.Facts
 	Peers   []membership.Peer
+	Running map[string]bool // the nodes whose speaker is ready, or was when it was heard of last
 }
 
 // remember goes by the state file when the API server is away as we start, and keeps the file current from

@@ -35,6 +35,7 @@ type address struct {
 type holding struct {
 	*address
 	responder *responder
+	next      *holding  // in the responder's table
 	clear     bool      // probed here, and nobody has answered
 	defended  time.Time // here
 }

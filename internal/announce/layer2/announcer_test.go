@@ -22,12 +22,18 @@ import (
 // runs an announcer in the bubble until the test ends.
 func runs(t *testing.T, cfg Config) *Announcer {
 	t.Helper()
-	a := New(cfg)
+	a := runsOutside(t, New(cfg))
+	synctest.Wait()
+	return a
+}
+
+// runsOutside does it outside of bubbles.
+func runsOutside(t *testing.T, a *Announcer) *Announcer {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
 	t.Cleanup(func() { cancel(); check(t, <-done) })
-	synctest.Wait()
 	return a
 }
 
@@ -206,11 +212,13 @@ func TestASecondRunIsRefusedAndALaterOneServes(t *testing.T) {
 
 // counter counts per kind.
 type counter struct {
-	mu                          sync.Mutex
-	answered, announced, failed int
-	probed, defended            int
-	strangers, peers            int
+	mu sync.Mutex
+	counts
 }
+
+type counts struct{ answered, announced, probed, defended, failed, strangers, peers int }
+
+func (c *counter) now() counts { c.mu.Lock(); defer c.mu.Unlock(); return c.counts }
 
 func (c *counter) count(n *int) { c.mu.Lock(); *n++; c.mu.Unlock() }
 
@@ -237,10 +245,9 @@ func TestMetricsCountFrames(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		w.Answers(vip6)
 		bursts := len(repeats) + 1
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.answered != 1 || c.announced != 3*bursts || c.failed != 0 {
-			t.Errorf("counted %d answers, %d announcements, %d failures; want 1, %d, 0", c.answered, c.announced, c.failed, 3*bursts)
+		got := c.now()
+		if got.answered != 1 || got.announced != 3*bursts || got.failed != 0 {
+			t.Errorf("counted %d answers, %d announcements, %d failures; want 1, %d, 0", got.answered, got.announced, got.failed, 3*bursts)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -116,6 +117,63 @@ func BenchmarkSetOneOfMany(b *testing.B) {
 			}
 			cancel()
 			check(b, <-done)
+		})
+	}
+}
+
+// firstConn is a sinkConn that counts the addresses of the frames written.
+type firstConn struct {
+	sinkConn
+	sink *firstSink
+}
+
+type firstSink struct {
+	sink
+	mu   sync.Mutex
+	seen map[netip.Addr]bool
+	want int
+	all  chan struct{} // closed once all have been seen
+}
+
+func (f *firstSink) Listen(placement.Interface, Family) (io.ReadWriteCloser, error) {
+	return firstConn{make(sinkConn), f}, nil
+}
+
+func (c firstConn) Write(b []byte) (int, error) {
+	c.sink.mu.Lock()
+	defer c.sink.mu.Unlock()
+	ip, _ := arpTarget(b)
+	if !c.sink.seen[ip] {
+		if c.sink.seen[ip] = true; len(c.sink.seen) == c.sink.want {
+			close(c.sink.all)
+		}
+	}
+	return len(b), nil
+}
+
+// The time from one Set of 5,000 addresses until the first frame for the last of them has left: announced,
+// and probed.
+func BenchmarkFirstFrames(b *testing.B) {
+	const count = 5000
+	for _, probe := range []placement.Probe{placement.NoProbe, placement.ProbeFirst} {
+		b.Run(map[placement.Probe]string{placement.NoProbe: "announced", placement.ProbeFirst: "probed"}[probe], func(b *testing.B) {
+			w := announce.Want{Interfaces: []placement.Interface{suitable("eth0", 2)}}
+			for i := range count {
+				w.Announcements = append(w.Announcements, placement.Announcement{
+					IP: numbered(IPv4, i), Interfaces: []string{"eth0"}, Probe: probe,
+				})
+			}
+			for b.Loop() {
+				network := &firstSink{seen: make(map[netip.Addr]bool), want: count, all: make(chan struct{})}
+				a := New(Config{Network: network})
+				ctx, cancel := context.WithCancel(b.Context())
+				done := make(chan error)
+				go func() { done <- a.Run(ctx) }()
+				check(b, a.Set(w))
+				<-network.all
+				cancel()
+				check(b, <-done)
+			}
 		})
 	}
 }

@@ -142,6 +142,9 @@ func (q *queue) retry(b burst, now time.Time) {
 func (q *queue) postpone(b burst, now time.Time, wait time.Duration) {
 	switch {
 	case b.probe:
+		if b.over() { // answers may still wait to be read: ask once more
+			b.step--
+		}
 		b.due = now.Add(wait)
 		heap.Push(&q.probing, b)
 	case b.step == 0:

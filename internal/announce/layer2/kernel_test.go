@@ -61,7 +61,12 @@ func newLAN(t *testing.T, nodes int) *lan {
 // announcer runs on a node until the test ends, holding ips on eth0.
 func (l *lan) announcer(node int, ips ...netip.Addr) inside {
 	l.t.Helper()
-	runs := New(Config{})
+	return l.announcerWith(node, Config{}, ips...)
+}
+
+func (l *lan) announcerWith(node int, cfg Config, ips ...netip.Addr) inside {
+	l.t.Helper()
+	runs := New(cfg)
 	a := inside{l.t, l.nodes[node], runs}
 	check(l.t, a.Set(l.want(node, ips...)))
 	ctx, cancel := context.WithCancel(l.t.Context())
@@ -360,5 +365,114 @@ func TestTheFilterLetsOnlyNeighboursIn(t *testing.T) {
 			}
 			check(t, conn.Close())
 		}
+	}
+}
+
+// probing is want with the addresses probed in some way, in a round.
+func (l *lan) probing(p placement.Probe, round uint64, ips ...netip.Addr) announce.Want {
+	w := l.want(0, ips...)
+	for i := range w.Announcements {
+		w.Announcements[i].Probe, w.Announcements[i].Round = p, round
+	}
+	return w
+}
+
+// stands fails unless the only address of an announcer comes to stand as wanted, but for times.
+func stands(t *testing.T, a announce.Announcer, want announce.Standing) {
+	t.Helper()
+	var got announce.Standing
+	if !poll(func() bool {
+		got = a.Standings()[0]
+		got.RivalAt, got.PeerAt = time.Time{}, time.Time{}
+		return got == want
+	}) {
+		t.Errorf("stands as %+v\nwant %+v", got, want)
+	}
+}
+
+func subnet(ip netip.Addr) string {
+	if ip.Is4() {
+		return ip.String() + "/24"
+	}
+	return ip.String() + "/64"
+}
+
+func TestAnAddressThatAKernelHoldsIsTakenUntilItLetsGo(t *testing.T) {
+	for _, ip := range []netip.Addr{vip4, vip6} {
+		t.Run(FamilyOf(ip).String(), func(t *testing.T) {
+			l := newLAN(t, 1)
+			l.client.AddAddr(t, "eth0", subnet(ip))
+			holder := describe(t, l.client, "eth0").MAC
+			a := l.announcer(0)
+			check(t, a.Set(l.probing(placement.ProbeFirst, 1, ip)))
+			stands(t, a, announce.Standing{IP: ip, Phase: placement.Taken, Rival: holder, RivalOn: "eth0"})
+			check(t, a.Set(l.probing(placement.ProbeOnly, 2, ip)))
+			stands(t, a, announce.Standing{IP: ip, Phase: placement.Taken, Rival: holder, RivalOn: "eth0"})
+
+			l.client.DelAddr(t, "eth0", subnet(ip))
+			check(t, a.Set(l.probing(placement.ProbeOnly, 3, ip)))
+			stands(t, a, announce.Standing{IP: ip, Phase: placement.Free})
+			check(t, a.Set(l.probing(placement.ProbeFirst, 4, ip)))
+			stands(t, a, announce.Standing{IP: ip, Phase: placement.Announcing})
+			l.resolved(ip, 0, netlink.NUD_REACHABLE)
+		})
+	}
+}
+
+func TestAStrangerThatTakesOurAddressIsToldOnce(t *testing.T) {
+	for _, ip := range []netip.Addr{vip4, vip6} {
+		t.Run(FamilyOf(ip).String(), func(t *testing.T) {
+			l := newLAN(t, 2)
+			var n counter
+			a := l.announcerWith(0, Config{Metrics: &n}, ip)
+			stands(t, a, announce.Standing{IP: ip, Phase: placement.Announcing})
+			watcher := listenAt(t, l.client, "eth0")
+
+			// A kernel that is told to tells of its addresses when its MAC address changes.
+			stranger := l.nodes[1]
+			stranger.Sysctl(t, "net/ipv4/conf/eth0/arp_notify", "1")
+			stranger.Sysctl(t, "net/ipv6/conf/eth0/ndisc_notify", "1")
+			stranger.AddAddr(t, "eth0", subnet(ip))
+			rival := placement.MAC{0x02, 0x5e, 0, 0, 0, 0x77}
+			for range 2 {
+				rival[5]++
+				stranger.SetMAC(t, "eth0", rival.String())
+				stands(t, a, announce.Standing{IP: ip, Phase: placement.Announcing, Rival: rival, RivalOn: "eth0"})
+			}
+			if sums := n.now(); sums.defended != 1 || sums.strangers < 2 || sums.peers > 0 {
+				t.Errorf("counted %+v, want one defence", sums)
+			}
+			if got := watcher.seen(FamilyOf(ip).protocol().unsolicited[0](nil, describe(t, l.nodes[0], "eth0").MAC, ip), time.Now()); len(got) == 0 {
+				t.Error("the client has heard no defence")
+			}
+			w := l.want(0, ip)
+			w.Peers = map[placement.MAC]bool{{0x02, 0x5e, 0, 0, 0, 0x80}: true}
+			w.Announcements[0].Round = 1
+			check(t, a.Set(w))
+			stranger.SetMAC(t, "eth0", "02:5e:00:00:00:80")
+			stands(t, a, announce.Standing{IP: ip, Phase: placement.Announcing, Peer: placement.MAC{0x02, 0x5e, 0, 0, 0, 0x80}})
+		})
+	}
+}
+
+// Two announcers that probe for the same address at the same time, and do not know each other, never both
+// get it.
+func TestTwoWhoProbeAtOnce(t *testing.T) {
+	for _, ip := range []netip.Addr{vip4, vip6} {
+		t.Run(FamilyOf(ip).String(), func(t *testing.T) {
+			l := newLAN(t, 2)
+			a, b := l.announcer(0), l.announcer(1)
+			first, second := l.want(0, ip), l.want(1, ip)
+			first.Announcements[0].Probe, second.Announcements[0].Probe = placement.ProbeFirst, placement.ProbeFirst
+			check(t, a.Set(first))
+			check(t, b.Set(second))
+			var phases [2]placement.Phase
+			if !poll(func() bool {
+				phases = [2]placement.Phase{a.Standings()[0].Phase, b.Standings()[0].Phase}
+				return phases[0] > placement.Probing && phases[1] > placement.Probing
+			}) || phases[0] == phases[1] && phases[0] == placement.Announcing {
+				t.Errorf("one is %s, the other %s", phases[0], phases[1])
+			}
+		})
 	}
 }

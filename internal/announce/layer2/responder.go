@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -40,7 +39,7 @@ type responder struct {
 	// Reading goes on while an address is looked up and its frame is sent, so that whoever removes
 	// the address knows that no frame for it is still to come.
 	mu   sync.RWMutex
-	held map[netip.Addr]*holding
+	held table
 	conn io.ReadWriteCloser // nil while closed
 
 	fresh  []*holding // added since the last sync
@@ -59,7 +58,7 @@ func newResponder(ifi placement.Interface, family Family, cfg Config, book *book
 		logger:  cfg.Logger,
 		awake:   cfg.Awake,
 		book:    book,
-		held:    make(map[netip.Addr]*holding),
+		held:    make(table),
 	}
 	if family == IPv6 {
 		r.groups = newGroups(func() (Member, error) { return r.network.Member(ifi) })
@@ -72,8 +71,7 @@ func newResponder(ifi placement.Interface, family Family, cfg Config, book *book
 func (r *responder) add(ip netip.Addr) {
 	h := r.book.hold(ip, r)
 	r.mu.Lock()
-	old := r.held[ip]
-	r.held[ip] = h
+	old := r.held.put(h)
 	r.mu.Unlock()
 	r.fresh = append(r.fresh, h)
 	switch {
@@ -87,8 +85,7 @@ func (r *responder) add(ip netip.Addr) {
 // remove makes it silent about ip: when it returns, nothing more is sent for ip.
 func (r *responder) remove(ip netip.Addr) {
 	r.mu.Lock()
-	old := r.held[ip]
-	delete(r.held, ip)
+	old := r.held.take(ip)
 	r.mu.Unlock()
 	if old == nil {
 		return
@@ -117,7 +114,8 @@ func (r *responder) sync(start func(serve func()), send func([]burst)) error {
 			return fmt.Errorf("listen for %s on %s: %w", r.family, r.ifi.Name, err)
 		}
 		r.open(conn, start)
-		fresh = slices.SortedFunc(maps.Values(r.held), func(a, b *holding) int { return a.ip.Compare(b.ip) })
+		fresh = r.held.all()
+		slices.SortFunc(fresh, func(a, b *holding) int { return a.ip.Compare(b.ip) })
 	}
 	announcements, probes := r.book.attach(r.still(fresh))
 	send(announcements)
@@ -133,7 +131,7 @@ func (r *responder) sync(start func(serve func()), send func([]burst)) error {
 
 // still drops those from the list that are not held any more.
 func (r *responder) still(list []*holding) []*holding {
-	return slices.DeleteFunc(list, func(h *holding) bool { return r.held[h.ip] != h })
+	return slices.DeleteFunc(list, func(h *holding) bool { return r.held.get(h.ip) != h })
 }
 
 func (r *responder) open(conn io.ReadWriteCloser, start func(serve func())) {
@@ -152,7 +150,7 @@ func (r *responder) open(conn io.ReadWriteCloser, start func(serve func())) {
 func (r *responder) silence() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, h := range r.held {
+	for _, h := range r.held.all() {
 		r.book.detach(h)
 	}
 	clear(r.held)
@@ -216,7 +214,7 @@ func (r *responder) handle(frame, out []byte) {
 	if r.conn == nil {
 		return
 	}
-	h := r.held[ip]
+	h := r.held.get(ip)
 	if h != nil && h.announced() {
 		r.answer(h, frame, out)
 	}
@@ -225,7 +223,7 @@ func (r *responder) handle(frame, out []byte) {
 		return
 	}
 	if claimed != ip {
-		h = r.held[claimed]
+		h = r.held.get(claimed)
 	}
 	if h != nil && !(tentative && h.announced()) {
 		r.watch(h, frame, tentative, out)
@@ -299,7 +297,7 @@ func (r *responder) conclude(h *holding) (list []burst, err error) {
 func (r *responder) send(h *holding, phase placement.Phase, do func() error) (held bool, err error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.conn == nil || r.held[h.ip] != h || h.phase() != phase {
+	if r.conn == nil || r.held.get(h.ip) != h || h.phase() != phase {
 		return false, nil
 	}
 	if !r.awake() {

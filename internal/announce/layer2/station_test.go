@@ -1,6 +1,7 @@
 package layer2
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"maps"
@@ -28,10 +29,17 @@ type station struct {
 	done chan struct{}
 
 	mu        sync.Mutex
+	raw       []sighting
 	heard     []frame
 	cache     map[netip.Addr]placement.MAC
 	solicited map[netip.Addr]bool // that were answered for
 	uses      map[netip.Addr]bool // besides ip
+}
+
+// sighting is a frame of another that came by.
+type sighting struct {
+	at    time.Time
+	frame []byte
 }
 
 // frame is what a station makes of one that it heard.
@@ -68,6 +76,7 @@ func (s *station) listen() {
 		if err != nil {
 			return
 		}
+		s.see(slices.Clone(buf[:n]))
 		s.reply(buf[:n])
 		if f, ok := s.understand(slices.Clone(buf[:n])); ok {
 			s.mu.Lock()
@@ -110,6 +119,27 @@ func (s *station) understand(raw []byte) (f frame, ok bool) {
 		return f, true
 	}
 	return f, false
+}
+
+func (s *station) see(raw []byte) {
+	if placement.MAC(raw[6:]) == s.mac {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.raw = append(s.raw, sighting{time.Now(), raw})
+}
+
+// seen returns when a frame exactly like this came by, counted from start.
+func (s *station) seen(frame []byte, start time.Time) (list []time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.raw {
+		if bytes.Equal(r.frame, frame) {
+			list = append(list, r.at.Sub(start))
+		}
+	}
+	return list
 }
 
 // use has the station use an address, or not.
