@@ -39,8 +39,8 @@ type L2AdvertisementSpec struct {
 	Interfaces []string `json:"interfaces,omitempty"`
 
 	// serviceSelectors limits the Services whose addresses are announced to those that one of the selectors
-	// matches by label. Empty: all Services. Services that share an address must be selected alike: the
-	// address is announced only under advertisements that select all of them.
+	// matches by label. Empty: all Services. An address that Services share is announced by the
+	// advertisements that select any of them.
 	//
 	// +kubebuilder:validation:MaxItems=32
 	// +listType=atomic
@@ -64,9 +64,10 @@ type L2AdvertisementSpec struct {
 	// +optional
 	IgnoreSubnets bool `json:"ignoreSubnets,omitempty"`
 
-	// noEndpoints says what happens to an address of which no Service has a serving endpoint anywhere:
-	// Announce goes on announcing it, and the node that does rejects connections; Withdraw leaves it without
-	// an answer until an endpoint serves. Of several advertisements, one that says Announce prevails.
+	// noEndpoints says what happens to an address of which no Service has a serving endpoint (with
+	// externalTrafficPolicy: Local, on no node that may announce it): Announce, the default, goes on
+	// announcing it, and kube-proxy rejects connections; Withdraw leaves it without an answer until an
+	// endpoint serves. Of several advertisements of an address, one that says Withdraw prevails.
 	//
 	// +kubebuilder:default=Announce
 	// +optional

@@ -526,7 +526,7 @@ func TestDoesNotFight(t *testing.T) {
 // TestWithdraws: the node that has reported a Service takes back what it said once the Service has no address of
 // ours; of Services that are gone there is nothing to take back.
 func TestWithdraws(t *testing.T) {
-	inABubble(t, func(t *testing.T, b *board) {
+	inABubble(t, func(_ *testing.T, b *board) {
 		r := b.start("n2")
 		r.tell(announcedBy("n2", "10.0.0.1", "default/web"), announcedBy("n2", "10.0.0.2", "default/gone"))
 		rest(time.Second)
@@ -549,7 +549,7 @@ func TestWithdraws(t *testing.T) {
 
 // TestSweep: what nobody remembers is taken away by the first member, but for what is young or another's.
 func TestSweep(t *testing.T) {
-	inABubble(t, func(t *testing.T, b *board) {
+	inABubble(t, func(_ *testing.T, b *board) {
 		class := "example.com/other"
 		leave := func(name string, age time.Duration, change func(*corev1.Service)) {
 			b.edit(name, func(s *corev1.Service) {
