@@ -51,6 +51,7 @@ func TestAllocation(t *testing.T) {
 		{"conditions and events", conditionsAndEvents},
 		{"metrics", metrics},
 		{"what admission refuses", refusals},
+		{"gossip key", gossipKey},
 		{"restarts", restarts},
 		{"changes while no controller runs", whileDown},
 		{"duplicates made by others", duplicates},
