@@ -46,6 +46,8 @@ func TestAllocation(t *testing.T) {
 		{"paused", paused},
 		{"addresses left out", leftOut},
 		{"shrinking", shrinking},
+		{"overlap", overlap},
+		{"quarantine", quarantine},
 		{"recreated in a hurry", recreated},
 		{"history", history},
 		{"conditions and events", conditionsAndEvents},
