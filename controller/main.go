@@ -18,7 +18,8 @@ const name = "lanyard-controller"
 
 type options struct {
 	daemon.Flags
-	leaderElect bool
+	leaderElect     bool
+	gossipKeySecret string
 }
 
 func main() {
@@ -29,6 +30,7 @@ func main() {
 func (o *options) add(set *pflag.FlagSet) *daemon.Flags {
 	o.Flags.Add(set)
 	set.BoolVar(&o.leaderElect, "leader-elect", true, "serve only while holding the lease, so that several controllers can run")
+	set.StringVar(&o.gossipKeySecret, "gossip-key-secret", "lanyard-gossip", "Secret in the namespace to make, while there is none, with a key for the speakers' gossip; empty: none")
 	return &o.Flags
 }
 
@@ -61,6 +63,11 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 		Now:     time.Now,
 	})); err != nil {
 		return err
+	}
+	if o.gossipKeySecret != "" {
+		if err := cluster.ProvideGossipKey(o.gossipKeySecret); err != nil {
+			return err
+		}
 	}
 	return cluster.Run(ctx)
 }

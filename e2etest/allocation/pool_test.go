@@ -193,9 +193,89 @@ func shrinking(t *testing.T, c *cluster) {
 	c.patch(t, "IPAddressPool", "m", `{"spec":{"addresses":["10.57.1.3-10.57.1.4"]}}`)
 	c.expect(t, "d", "10.57.1.3 True Assigned")
 
+	// Said afterwards.
+	c.pool(t, "afterwards", "addresses: [10.57.2.1-10.57.2.4], autoAssign: false")
+	c.service(t, "e", fromPool("afterwards"))
+	c.expect(t, "e", "10.57.2.1 True Assigned")
+	c.patch(t, "IPAddressPool", "afterwards", `{"spec":{"addresses":["10.57.2.3-10.57.2.4"]}}`)
+	c.expect(t, "e", "10.57.2.1 True OutsidePool")
+	c.patch(t, "IPAddressPool", "afterwards", `{"spec":{"onShrink":"Reassign"}}`)
+	c.expect(t, "e", "10.57.2.3 True Assigned")
+
 	// Shrunk while nobody looks.
 	c.stop(t)
 	c.patch(t, "IPAddressPool", "m", `{"spec":{"addresses":["10.57.1.4"]}}`)
 	c.start(t)
 	c.expect(t, "d", "10.57.1.4 True Assigned")
+}
+
+// overlap: of two pools that have addresses in common both say so, to people too, until they have none.
+func overlap(t *testing.T, c *cluster) {
+	c.pool(t, "older", "addresses: [10.58.0.0/28]")
+	c.judged(t, "IPAddressPool", "older", "Conflict", "False None")
+	c.apply(t, poolYAML("younger", "addresses: [10.58.0.8-10.58.0.31]"))
+	c.judged(t, "IPAddressPool", "younger", "Ready", "False Overlap")
+	for _, pool := range []string{"older", "younger"} {
+		c.judged(t, "IPAddressPool", pool, "Conflict", "True Overlap")
+		out, err := c.Kubectl(within(t, 20*time.Second), "describe", "ippool", pool)
+		must(t, err)
+		for _, words := range []string{"Conflict", "10.58.0.8-10.58.0.31 of pool younger overlaps 10.58.0.0/28 of pool older"} {
+			if !strings.Contains(out, words) {
+				t.Errorf("kubectl describe ippool %s does not say %q:\n%s", pool, words, out)
+			}
+		}
+	}
+	c.service(t, "a", addresses("10.58.0.8"))
+	c.expect(t, "a", "10.58.0.8 True Assigned")
+	c.service(t, "b", addresses("10.58.0.16"))
+	c.expect(t, "b", "False AddressNotInPool")
+
+	c.patch(t, "IPAddressPool", "younger", `{"spec":{"addresses":["10.58.0.16-10.58.0.31"]}}`)
+	c.judged(t, "IPAddressPool", "younger", "Ready", "True InForce")
+	for _, pool := range []string{"older", "younger"} {
+		c.judged(t, "IPAddressPool", pool, "Conflict", "False None")
+	}
+	c.expect(t, "b", "10.58.0.16 True Assigned")
+}
+
+// quarantine: what speakers report of strangers in a pool's status is not handed out, and counted. Who holds one by chance,
+// before it was in use, gets another; who asked for it, or used it when the stranger came, does not.
+func quarantine(t *testing.T, c *cluster) {
+	c.pool(t, "q", "addresses: [10.59.0.1-10.59.0.9]")
+	c.service(t, "chance")
+	c.expect(t, "chance", "10.59.0.1 True Assigned")
+	c.service(t, "named", addresses("10.59.0.2"))
+	c.expect(t, "named", "10.59.0.2 True Assigned")
+	c.service(t, "used")
+	c.expect(t, "used", "10.59.0.3 True Assigned")
+	report := func(entries ...string) {
+		t.Helper()
+		c.patch(t, "IPAddressPool", "q", `{"status":{"quarantined":[`+strings.Join(entries, ",")+`]}}`, "status")
+	}
+	stranger := func(ip string, held bool) string {
+		now := time.Now().UTC().Format(time.RFC3339)
+		return fmt.Sprintf(`{"address":%q,"mac":"02:00:00:00:00:99","interface":"eth0","node":"n1","since":%q,"checked":%q,"held":%v}`, ip, now, now, held)
+	}
+	report(stranger("10.59.0.1", false), stranger("10.59.0.2", false), stranger("10.59.0.3", true), stranger("10.59.0.4", false))
+	c.expect(t, "chance", "10.59.0.5 True Assigned")
+	c.says(t, "named", "Assigned", "10.59.0.2", "a stranger on the LAN uses", "02:00:00:00:00:99")
+	c.says(t, "used", "Assigned", "10.59.0.3", "a stranger on the LAN uses")
+	c.told(t, "chance", "Assigned=2 Quarantined=1")
+	eventually(t, patience, func() error {
+		var have poolCounts
+		must(t, c.get(t, "IPAddressPool", "q", &have))
+		if have.Status.IPv4 != (counts{"9", "3", "4", "2"}) {
+			return fmt.Errorf("the pool counts %+v", have.Status.IPv4)
+		}
+		return nil
+	})
+	c.service(t, "wants", addresses("10.59.0.4"))
+	c.says(t, "wants", "Quarantined", "10.59.0.4", "02:00:00:00:00:99")
+	c.stop(t)
+	c.start(t)
+	c.keeps(t, "wants", "False Quarantined")
+	report()
+	c.expect(t, "wants", "10.59.0.4 True Assigned")
+	c.says(t, "named", "Assigned", "10.59.0.2 from pool q")
+	c.keeps(t, "chance", "10.59.0.5 True Assigned")
 }

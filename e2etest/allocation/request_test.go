@@ -58,10 +58,14 @@ func addressInUse(t *testing.T, c *cluster) {
 	c.service(t, "wants", addresses("10.23.0.5"))
 	c.expect(t, "wants", "False AddressInUse")
 	c.says(t, "wants", "AddressInUse", "10.23.0.5", "used by default/has")
+	c.nextSecond(t)
+	c.service(t, "wants-too", addresses("10.23.0.5"))
+	c.says(t, "wants-too", "AddressInUse", "10.23.0.5", "used by default/has")
 	c.service(t, "any")
 	c.expect(t, "any", "10.23.0.1 True Assigned")
 	c.delete(t, "Service", "has")
 	c.expect(t, "wants", "10.23.0.5 True Assigned")
+	c.says(t, "wants-too", "AddressInUse", "10.23.0.5", "used by default/wants") // and not by who has gone
 	c.keeps(t, "any", "10.23.0.1 True Assigned")
 }
 

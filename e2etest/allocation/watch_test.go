@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	typed "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"github.com/lanyard-lb/lanyard/e2etest/lab"
 )
 
 // addressWatch follows every version of every Service, in the order in which the API server wrote them, and fails at the
@@ -27,6 +31,18 @@ type addressWatch struct {
 
 // watchAddresses watches until the test ends. It fails the test, too.
 func (c *cluster) watchAddresses(t *testing.T) *addressWatch {
+	t.Helper()
+	w := c.lookAtAddresses(t)
+	t.Cleanup(func() {
+		if err := w.failed(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// lookAtAddresses watches until the test ends, and leaves it to the test what to make of it.
+func (c *cluster) lookAtAddresses(t *testing.T) *addressWatch {
 	t.Helper()
 	w := &addressWatch{has: map[string][]string{}, owner: map[string]string{}}
 	services := c.Client().CoreV1().Services(metav1.NamespaceAll)
@@ -44,9 +60,6 @@ func (c *cluster) watchAddresses(t *testing.T) *addressWatch {
 	t.Cleanup(func() {
 		cancel()
 		<-done
-		if err := w.failed(); err != nil {
-			t.Error(err)
-		}
 	})
 	return w
 }
@@ -135,6 +148,53 @@ func (w *addressWatch) changes() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.seen
+}
+
+// TestTheWatchCatchesDuplicates: what the other tests rely on. Nobody serves; somebody writes one address into two
+// statuses, be it only for a moment. Moving an address from one to the other is none.
+func TestTheWatchCatchesDuplicates(t *testing.T) {
+	c := install(t, lab.Options{Nodes: 1, Clients: -1})
+	for _, name := range []string{"a", "b", "blue/c"} {
+		c.service(t, name)
+	}
+	c.service(t, "d", class("example.com/other"))
+	w := c.lookAtAddresses(t)
+	seen := func(name string, ips ...string) {
+		t.Helper()
+		c.writeStatus(t, name, ips...)
+		eventually(t, patience, func() error {
+			namespace, short := split(name)
+			if have := w.addressesOf(namespace + "/" + short); !slices.Equal(have, ips) {
+				return fmt.Errorf("the watch has seen %v at %s, want %v", have, name, ips)
+			}
+			return nil
+		})
+	}
+	seen("a", "10.81.0.1")
+	seen("b", "10.81.0.2", "fd81::1")
+	seen("a")
+	seen("blue/c", "10.81.0.1")
+	must(t, w.failed())
+	seen("b", "10.81.0.1", "fd81::1")
+	seen("b", "fd81::1")
+	seen("d", "fd81::1")
+	if err := w.failed(); err == nil {
+		t.Error("the watch has not seen anything wrong")
+	} else {
+		for _, want := range []string{
+			"10.81.0.1 stands in the statuses of blue/c and default/b", "fd81::1 stands in the statuses of default/b and default/d",
+		} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("the watch says\n%v\nand not %q", err, want)
+			}
+		}
+	}
+}
+
+func (w *addressWatch) addressesOf(name string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.has[name]
 }
 
 func (w *addressWatch) atLeast(n int) error {

@@ -90,7 +90,7 @@ func (c *Controller) Configure(ctx context.Context, objects config.Objects) erro
 	snapshot, faults := config.ParseAfter(c.snapshot, objects)
 	c.snapshot = snapshot
 	c.ledger.Tick(c.Now())
-	changed := c.ledger.SetPools(snapshot.Pools)
+	changed := both(c.ledger.SetPools(snapshot.Pools), c.ledger.Quarantine(strangers(objects.Pools)))
 	c.mu.Unlock()
 	c.holdAll(ctx, changed.Services)
 	c.follow(changed, types.NamespacedName{})
@@ -98,6 +98,10 @@ func (c *Controller) Configure(ctx context.Context, objects config.Objects) erro
 		return err
 	}
 	return c.judge(ctx, objects, faults)
+}
+
+func both(a, b ipam.Changed) ipam.Changed {
+	return ipam.Changed{Services: append(a.Services, b.Services...), Reservations: append(a.Reservations, b.Reservations...)}
 }
 
 // follow has those called whose decision changed, but the one that is being worked on.
@@ -146,10 +150,7 @@ func (c *Controller) decide(name types.NamespacedName, s *corev1.Service) (ipam.
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.versions[r.Service] = version{holder(s), s.ResourceVersion}
-	changed := c.ledger.Tick(now)
-	more := c.ledger.Set(r)
-	changed.Services = append(changed.Services, more.Services...)
-	changed.Reservations = append(changed.Reservations, more.Reservations...)
+	changed := both(c.ledger.Tick(now), c.ledger.Set(r))
 	decision, _ := c.ledger.Decision(key(name))
 	if len(changed.Services)+len(changed.Reservations) > 0 {
 		c.follow(changed, name)
@@ -182,6 +183,7 @@ func (c *Controller) write(ctx context.Context, s *corev1.Service, d ipam.Decisi
 		return err
 	}
 	c.measure(s, d)
+	c.tellFled(s, d)
 	_ = level.Info(c.Logger).Log("msg", "status written", "service", s.Namespace+"/"+s.Name, "reason", d.Reason, "detail", d.Message)
 	eventType := corev1.EventTypeNormal
 	if want.Condition.Status != metav1.ConditionTrue || len(d.Missing) > 0 {

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -10,6 +11,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/lanyard-lb/lanyard/api/v1beta1"
 )
 
 func ofType(t corev1.ServiceType) func(*corev1.Service) {
@@ -148,6 +151,43 @@ func TestPoolEditsMoveNothing(t *testing.T) {
 	w.expect("a", "10.0.0.1 True OutsidePool")
 	w.start("")
 	w.expect("a", "10.0.0.1 True OutsidePool")
+}
+
+// TestReassignSaidAfterwards: what becomes of the holders of what fell out of a pool may be said when it has.
+func TestReassignSaidAfterwards(t *testing.T) {
+	w := newWorld(t)
+	w.pools("lan: 10.0.0.1-10.0.0.9")
+	w.start("")
+	w.apply("a")
+	w.pools("lan: 10.0.0.5-10.0.0.9")
+	w.expect("a", "10.0.0.1 True OutsidePool")
+	w.pool("lan").Spec.OnShrink = v1beta1.ShrinkReassign
+	w.reconfigure()
+	w.expect("a", "10.0.0.5 True Assigned")
+}
+
+// TestTellsWhoHasItNow: who waits for an address is told who has it, also when it passes on.
+func TestTellsWhoHasItNow(t *testing.T) {
+	w := newWorld(t)
+	w.pools("lan: 10.0.0.1")
+	w.start("")
+	w.apply("first")
+	w.apply("second")
+	w.apply("third", annotated(v1beta1.AnnotationAddresses, "10.0.0.1"))
+	w.apply("other")
+	if m := w.message("third"); !strings.Contains(m, "used by default/first") {
+		t.Errorf("third is told %q", m)
+	}
+	before := w.services[types.NamespacedName{Namespace: "default", Name: "other"}].ResourceVersion
+	w.delete("first")
+	w.expect("second", "10.0.0.1 True Assigned")
+	w.expect("third", "False AddressInUse")
+	if m := w.message("third"); !strings.Contains(m, "used by default/second") {
+		t.Errorf("third is told %q", m)
+	}
+	if now := w.services[types.NamespacedName{Namespace: "default", Name: "other"}].ResourceVersion; now != before {
+		t.Error("who is told nothing else is written to")
+	}
 }
 
 func TestOverlapIsSaidAndHarmsNobody(t *testing.T) {

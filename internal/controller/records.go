@@ -145,9 +145,7 @@ func (c *Controller) release(ctx context.Context, changes []record.Change) error
 	c.mu.Lock()
 	for _, r := range changes {
 		if e, _ := c.Records.Lookup(r.Addr); len(e.Holders) == 0 {
-			more := c.ledger.Allow(r.Addr)
-			changed.Services = append(changed.Services, more.Services...)
-			changed.Reservations = append(changed.Reservations, more.Reservations...)
+			changed = both(changed, c.ledger.Allow(r.Addr))
 		}
 	}
 	c.mu.Unlock()

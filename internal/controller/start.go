@@ -44,6 +44,7 @@ func (c *Controller) Start(ctx context.Context, objects config.Objects, list fun
 	c.snapshot, c.faults, c.ledger = snapshot, faults, ipam.NewLedger()
 	c.ledger.Tick(c.Now())
 	c.ledger.SetPools(snapshot.Pools)
+	c.ledger.Quarantine(strangers(objects.Pools))
 	c.recall(requests)
 	changed := c.ledger.Load(requests, snapshot.Reservations)
 	c.versions = versions

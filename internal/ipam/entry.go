@@ -12,6 +12,7 @@ type entry struct {
 	isReservation bool
 	slots         []slot
 	lingering     []netip.Addr // no longer assigned, but still in the status
+	watched       []netip.Addr // what its message tells of, or would, while it waits
 }
 
 // slot is one wish for an address: a given one, or any of a family.
@@ -137,8 +138,10 @@ func (l *Ledger) satisfies(e *entry, s slot, ip netip.Addr) bool {
 		return false
 	case s.ip.IsValid():
 		return true
+	case l.spoiled(ip) && !l.insists(e, ip):
+		return false
 	case p == nil:
-		return !e.Reassign && !l.orphans[ip]
+		return !e.Reassign && !l.orphan(ip)
 	case e.Reservation != "":
 		return l.reservedFor(e, ip)
 	}

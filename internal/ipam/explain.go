@@ -9,6 +9,7 @@ import (
 
 // explain gives the reason of a decision and says, wish by wish and pool by pool, what stood in the way.
 func (l *Ledger) explain(e *entry, missing []slot) (Reason, string) {
+	e.watched = nil
 	switch {
 	case e.Foreign:
 		return ForeignStatus, fmt.Sprintf("status names %s, which no pool contains and Lanyard did not write; it is left alone", list(e.Status))
@@ -26,7 +27,7 @@ func (l *Ledger) explain(e *entry, missing []slot) (Reason, string) {
 	if len(outside) > 0 {
 		return OutsidePool, fmt.Sprintf("%s kept although no pool contains it any more", list(outside))
 	}
-	return Assigned, describe(e.Assigned)
+	return Assigned, l.describe(e.Assigned)
 }
 
 func (l *Ledger) explainMissing(e *entry, missing []slot) (Reason, string) {
@@ -55,12 +56,12 @@ func (l *Ledger) having(e *entry) string {
 	if len(e.Assigned) == 0 {
 		return ""
 	}
-	return describe(e.Assigned) + "; "
+	return l.describe(e.Assigned) + "; "
 }
 
 func (l *Ledger) explainSlot(e *entry, s slot) refusal {
 	if s.ip.IsValid() {
-		r := l.obstacle(e, s.ip)
+		r := l.watch(e, s.ip)
 		if p := l.poolOf(s.ip); r.reason == "" && !l.quotaLeft(p, e.Service.Namespace, len(e.slots)) {
 			r = refuse(QuotaExceeded, "namespace %s may not hold that many more addresses (%d)", e.Service.Namespace, p.PerNamespace)
 		}
@@ -73,7 +74,7 @@ func (l *Ledger) explainSlot(e *entry, s slot) refusal {
 		return l.explainReservation(e, s.family)
 	}
 	if others := l.shared(e, s.family); e.Sharing.Key != "" && len(others) > 0 && !e.Sharing.Spill {
-		if r := l.obstacle(e, others[0]); r.reason != "" {
+		if r := l.watch(e, others[0]); r.reason != "" {
 			if r.reason != PoolNotAllowed {
 				r.reason = SharingConflict
 			}
@@ -90,7 +91,10 @@ func (l *Ledger) explainReservation(e *entry, f Family) refusal {
 	}
 	var taken []string
 	for _, ip := range r.IPs() {
-		if o := l.obstacle(e, ip); FamilyOf(ip) == f && o.reason != "" {
+		if FamilyOf(ip) != f {
+			continue
+		}
+		if o := l.watch(e, ip); o.reason != "" {
 			taken = append(taken, ip.String()+": "+o.text)
 		}
 	}
@@ -127,13 +131,16 @@ func (l *Ledger) explainPools(e *entry, f Family) refusal {
 	return refuse(reason, "no %s address: %s", f, strings.Join(verdicts, "; "))
 }
 
-// describe lists assignments, each with its pool.
-func describe(assigned []Assignment) string {
+// describe lists assignments, each with its pool, and with the stranger that uses it.
+func (l *Ledger) describe(assigned []Assignment) string {
 	parts := make([]string, len(assigned))
 	for i, a := range assigned {
 		parts[i] = a.IP.String() + " outside any pool"
 		if a.Pool != "" {
 			parts[i] = a.IP.String() + " from pool " + a.Pool
+		}
+		if s, bad := l.quarantine[a.IP]; bad {
+			parts[i] += " (which a stranger on the LAN uses: " + s.Known + ")"
 		}
 	}
 	return strings.Join(parts, ", ")

@@ -14,6 +14,7 @@ func (l *Ledger) occupy(e *entry, ip netip.Addr) {
 	l.held[ip] = append(l.held[ip], e)
 	delete(l.retained, ip)
 	delete(l.released, ip)
+	l.pass(ip)
 	tenant := l.tenants[e.Service.Namespace]
 	if tenant == nil {
 		tenant = map[netip.Addr]int{}
@@ -37,6 +38,7 @@ func (l *Ledger) vacate(e *entry, ip netip.Addr) {
 		delete(set, ip)
 	}
 	l.freed = true
+	l.pass(ip)
 	if len(l.held[ip]) == 0 {
 		delete(l.held, ip)
 		l.free(ip)
@@ -46,7 +48,8 @@ func (l *Ledger) vacate(e *entry, ip netip.Addr) {
 // free puts an address that nobody holds back into its pool.
 func (l *Ledger) free(ip netip.Addr) {
 	l.freed = true
-	delete(l.orphans, ip)
+	l.pass(ip)
+	delete(l.cameFrom, ip)
 	l.released[ip] = l.now
 	if p := l.poolOf(ip); p != nil && !l.taken(ip) {
 		p.release(ip, l.now)
@@ -80,13 +83,14 @@ func (l *Ledger) poolName(ip netip.Addr) string {
 	return ""
 }
 
-// quotaLeft reports whether a namespace may hold so many more addresses of a pool.
+// quotaLeft reports whether a namespace may hold so many more addresses of a pool. What a stranger spoils does
+// not count: it is going to be let go.
 func (l *Ledger) quotaLeft(p *pool, namespace string, more int) bool {
 	if p.PerNamespace == 0 {
 		return true
 	}
 	for ip := range l.tenants[namespace] {
-		if p.Contains(ip) {
+		if p.Contains(ip) && !l.spoiled(ip) {
 			more++
 		}
 	}

@@ -20,10 +20,12 @@ type Ledger struct {
 	sharing      map[string]map[netip.Addr]bool // sharing key to what is held under it
 	retained     map[netip.Addr]retention
 	released     map[netip.Addr]time.Time // when an address that is free became so
-	quarantine   map[netip.Addr]string    // addresses that a stranger uses, and what is known of it
+	quarantine   map[netip.Addr]Stranger  // addresses that a stranger uses
 	denied       map[netip.Addr]string    // addresses that others have, as only they know
-	orphans      map[netip.Addr]bool      // held, in no pool, and their last pool wants them to move
+	cameFrom     map[netip.Addr]string    // of what is held and in no pool: the pool that contained it last
 	waiting      []*entry                 // those that miss something, in the order in which they are served
+	onlookers    map[netip.Addr][]*entry  // of those that wait: who is told what stands in the way at an address
+	passed       map[netip.Addr]bool      // addresses with onlookers, whose holders have changed
 	freed        bool                     // whether something changed that those who wait may profit from
 	now          time.Time
 	expiry       time.Time // of the first retention that ends; zero: none
@@ -40,7 +42,8 @@ func NewLedger() *Ledger {
 	return &Ledger{
 		services: map[Key]*entry{}, reservations: map[Key]*entry{}, held: map[netip.Addr][]*entry{},
 		tenants: map[string]map[netip.Addr]int{}, sharing: map[string]map[netip.Addr]bool{}, retained: map[netip.Addr]retention{},
-		released: map[netip.Addr]time.Time{}, quarantine: map[netip.Addr]string{}, denied: map[netip.Addr]string{}, orphans: map[netip.Addr]bool{},
+		released: map[netip.Addr]time.Time{}, quarantine: map[netip.Addr]Stranger{}, denied: map[netip.Addr]string{}, cameFrom: map[netip.Addr]string{},
+		onlookers: map[netip.Addr][]*entry{}, passed: map[netip.Addr]bool{},
 	}
 }
 
@@ -107,6 +110,7 @@ func (l *Ledger) expireAt(t time.Time) {
 func (l *Ledger) retain(ip netip.Addr, k Key, until time.Time) {
 	l.retained[ip] = retention{k, until}
 	l.expireAt(until)
+	l.pass(ip)
 }
 
 // SetPools replaces the pools. The order given is the order in which they are tried.
@@ -123,7 +127,7 @@ func (l *Ledger) SetPools(pools []Pool) Changed {
 	for _, p := range pools {
 		l.pools = append(l.pools, newPool(p, old[p.Name], l.released))
 	}
-	l.findOrphans(before)
+	l.findOrigins(before)
 	for ip := range l.retained {
 		if p := l.poolOf(ip); p == nil || p.Retain == 0 { // the promise went with its pool
 			delete(l.retained, ip)
@@ -133,28 +137,30 @@ func (l *Ledger) SetPools(pools []Pool) Changed {
 	return l.decideAll()
 }
 
-// findOrphans notes the addresses that fell out of every pool and whose last pool wants them to move.
-func (l *Ledger) findOrphans(before []*pool) {
-	reassigns := map[string]bool{}
-	for _, p := range l.pools {
-		reassigns[p.Name] = p.Reassign
-	}
+// findOrigins notes of the addresses that fell out of every pool which one contained them last.
+func (l *Ledger) findOrigins(before []*pool) {
 	for ip := range l.held {
 		if l.poolOf(ip) != nil {
-			delete(l.orphans, ip)
+			delete(l.cameFrom, ip)
 			continue
 		}
 		for _, p := range before {
-			if p.Contains(ip) && reassigns[p.Name] {
-				l.orphans[ip] = true
+			if p.Contains(ip) {
+				l.cameFrom[ip] = p.Name
 			}
 		}
 	}
 }
 
+// orphan reports whether an address is in no pool, and the last one that had it wants its holders to move.
+func (l *Ledger) orphan(ip netip.Addr) bool {
+	name, known := l.cameFrom[ip]
+	return known && slices.ContainsFunc(l.pools, func(p *pool) bool { return p.Name == name && p.Reassign })
+}
+
 // Load replaces all requests and reservations: those that have addresses are served first, then the oldest.
 func (l *Ledger) Load(requests []Request, reservations []Reservation) Changed {
-	l.services, l.reservations, l.waiting = map[Key]*entry{}, map[Key]*entry{}, nil
+	l.services, l.reservations, l.waiting, l.onlookers = map[Key]*entry{}, map[Key]*entry{}, nil, map[netip.Addr][]*entry{}
 	l.held, l.sharing, l.tenants = map[netip.Addr][]*entry{}, map[string]map[netip.Addr]bool{}, map[string]map[netip.Addr]int{}
 	for _, r := range requests {
 		l.services[r.Service] = serviceEntry(r)
@@ -183,12 +189,11 @@ func (l *Ledger) Remember(ip netip.Addr, last Key, until time.Time) {
 	p.release(ip, until)
 }
 
-// CameFrom tells of an address that is held: which pool it was given from. If no pool contains it any more and
-// that one wants its holders to move, they do. It is called after SetPools and before Load.
+// CameFrom tells of an address that is held: which pool it was given from. While no pool contains it any more
+// and that one wants its holders to move, they do. It is called after SetPools and before Load.
 func (l *Ledger) CameFrom(ip netip.Addr, name string) {
-	at := slices.IndexFunc(l.pools, func(p *pool) bool { return p.Name == name })
-	if at >= 0 && l.pools[at].Reassign && l.poolOf(ip) == nil {
-		l.orphans[ip] = true
+	if l.poolOf(ip) == nil {
+		l.cameFrom[ip] = name
 	}
 }
 
@@ -229,7 +234,10 @@ func (l *Ledger) put(entries map[Key]*entry, fresh *entry) Changed {
 		entries[fresh.Service] = e
 	}
 	l.unwait(e)
-	l.freed = l.freed || !e.Sharing.equal(fresh.Sharing)
+	if !e.Sharing.equal(fresh.Sharing) {
+		l.freed = true
+		l.pass(slices.Concat(e.IPs(), e.lingering)...)
+	}
 	l.unshare(e)
 	e.Request, e.slots = fresh.Request, fresh.slots
 	l.share(e)
@@ -273,21 +281,6 @@ func (l *Ledger) forget(e *entry) Changed {
 	return l.serveWaiting()
 }
 
-// Quarantine replaces the addresses that strangers on the LAN use; the texts say what is known of them.
-// Nobody is given one; who holds one keeps it.
-func (l *Ledger) Quarantine(addresses map[netip.Addr]string) Changed {
-	for ip := range l.quarantine {
-		if _, still := addresses[ip]; !still {
-			delete(l.quarantine, ip)
-			l.free(ip)
-		}
-	}
-	for ip, text := range addresses {
-		l.quarantine[ip] = text
-	}
-	return l.serveWaiting()
-}
-
 // decideAll lets holders speak before those that have nothing yet, so that nobody is given what a status
 // already names: reservations first, for Services may use their addresses; then the oldest first.
 func (l *Ledger) decideAll() Changed {
@@ -300,7 +293,7 @@ func (l *Ledger) decideAll() Changed {
 	}
 	slices.SortFunc(all, func(a, b *entry) int { return a.compare(b) })
 	before := make([]Decision, len(all))
-	l.waiting = nil
+	l.waiting, l.onlookers = nil, map[netip.Addr][]*entry{}
 	for i, e := range all {
 		before[i] = e.Decision
 		l.keep(e)
@@ -343,7 +336,7 @@ func (l *Ledger) serveWaiting() Changed {
 		}
 	}
 	l.freed = false
-	return changed
+	return changed.and(l.retell())
 }
 
 // decide settles one entry and reports whether its decision changed.
@@ -381,16 +374,4 @@ func (l *Ledger) adopt(e *entry, chosen []netip.Addr) {
 		l.occupy(e, ip)
 	}
 	l.keep(e, chosen...)
-}
-
-func (l *Ledger) wait(e *entry) {
-	at, _ := slices.BinarySearchFunc(l.waiting, e, (*entry).compare)
-	l.waiting = slices.Insert(l.waiting, at, e)
-}
-
-func (l *Ledger) unwait(e *entry) {
-	at, found := slices.BinarySearchFunc(l.waiting, e, (*entry).compare)
-	if found && l.waiting[at] == e {
-		l.waiting = slices.Delete(l.waiting, at, at+1)
-	}
 }

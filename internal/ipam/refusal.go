@@ -20,8 +20,8 @@ func refuse(reason Reason, format string, args ...any) refusal {
 // obstacle says why an entry cannot have a given address.
 func (l *Ledger) obstacle(e *entry, ip netip.Addr) refusal {
 	p := l.poolOf(ip)
-	if known, bad := l.quarantine[ip]; bad {
-		return refuse(Quarantined, "a stranger on the LAN uses it (%s)", known)
+	if s, bad := l.quarantine[ip]; bad {
+		return refuse(Quarantined, "a stranger on the LAN uses it (%s)", s.Known)
 	}
 	if whose, denied := l.denied[ip]; denied && !l.holds(e, ip) {
 		return refuse(AddressInUse, "%s", whose)

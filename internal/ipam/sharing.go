@@ -38,13 +38,14 @@ func (l *Ledger) share(e *entry) {
 }
 
 // shared returns the addresses of a family that others are given under the entry's sharing key, lowest first.
+// They do not stay where a stranger is.
 func (l *Ledger) shared(e *entry, f Family) []netip.Addr {
 	var ips []netip.Addr
 	for ip := range l.sharing[e.Sharing.Key] {
 		given := slices.ContainsFunc(l.held[ip], func(h *entry) bool {
 			return h != e && h.Sharing.Key == e.Sharing.Key && slices.Contains(h.IPs(), ip)
 		})
-		if FamilyOf(ip) == f && given {
+		if FamilyOf(ip) == f && given && !l.spoiled(ip) {
 			ips = append(ips, ip)
 		}
 	}

@@ -27,7 +27,7 @@ import (
 //	reserve NAME [age=N] [ips=(IP,...)] [pool=P] [four=N] [six=N]
 //	delete NAME       a Service
 //	unreserve NAME    a Reservation
-//	quarantine [IP=WHY ...]
+//	quarantine [IP=WHY | IP=(WHY,held) ...]
 //	wait DURATION
 //	restart           a new ledger learns everything from the statuses, as after a controller's restart
 func TestStories(t *testing.T) {
@@ -67,9 +67,9 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		delete(s.reservations, k)
 		changed = s.ledger.DeleteReservation(k)
 	case "quarantine":
-		bad := map[netip.Addr]string{}
+		bad := map[netip.Addr]Stranger{}
 		for _, arg := range d.CmdArgs {
-			bad[netip.MustParseAddr(arg.Key)] = arg.Vals[0]
+			bad[netip.MustParseAddr(arg.Key)] = Stranger{Known: arg.Vals[0], Held: len(arg.Vals) > 1}
 		}
 		changed = s.ledger.Quarantine(bad)
 	case "wait":
@@ -126,6 +126,10 @@ func (s *story) restart() Changed {
 	for ip, since := range old.released {
 		s.ledger.Remember(ip, old.retained[ip].key, since)
 	}
+	for ip, pool := range old.cameFrom {
+		s.ledger.CameFrom(ip, pool)
+	}
+	s.ledger.Quarantine(old.quarantine)
 	return s.ledger.Load(requests, reservations)
 }
 

@@ -39,7 +39,8 @@ func (l *Ledger) Usage() map[string]Usage {
 		all[l.poolName(ip)] = u
 	}
 	for ip := range l.retained {
-		if u, known := all[l.poolName(ip)]; known {
+		_, bad := l.quarantine[ip]
+		if u, known := all[l.poolName(ip)]; known && !bad {
 			u.Kept[FamilyOf(ip)]++
 		}
 	}
@@ -68,9 +69,10 @@ func (h Holding) compare(o Holding) int {
 // nobody is given it until Allow. text says whose it is.
 func (l *Ledger) Deny(k Key, ip netip.Addr, text string) Changed {
 	l.denied[ip] = text
+	l.pass(ip)
 	e, known := l.services[k]
 	if !known || !l.holds(e, ip) {
-		return Changed{}
+		return l.retell()
 	}
 	e.Assigned = slices.DeleteFunc(e.Assigned, func(a Assignment) bool { return a.IP == ip })
 	e.lingering = slices.DeleteFunc(e.lingering, func(a netip.Addr) bool { return a == ip })
@@ -90,6 +92,7 @@ func (l *Ledger) Allow(ip netip.Addr) Changed {
 	}
 	delete(l.denied, ip)
 	l.freed = true
+	l.pass(ip)
 	if len(l.held[ip]) == 0 {
 		l.free(ip)
 	}
