@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,6 +52,9 @@ func TestReportsReachAll(t *testing.T) {
 	for _, size := range []int{3, 30} { // with 30, most hear of it by gossip only
 		inBubble(t, func(t *testing.T, w *world) {
 			w.key = []byte("secret")
+			if size == 3 {
+				w.label = strings.Repeat("x", 255) // the longest, which every packet bears
+			}
 			want := map[string]placement.Report{}
 			for i := range size {
 				w.peers = append(w.peers, testPeer(i))

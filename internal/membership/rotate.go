@@ -163,7 +163,8 @@ func (r *rotation) use(k gossipKey, pairs ...any) {
 	r.tell()
 }
 
-// turn tries the next key while there is no other member, as those we can't reach may have any of them.
+// turn tries one installed key after the other while there is no other member, as those we can't reach
+// may have any of them.
 func (r *rotation) turn(now time.Time) {
 	if r.turned.IsZero() {
 		r.turned = now
@@ -172,11 +173,8 @@ func (r *rotation) turn(now time.Time) {
 		return
 	}
 	r.turned = now
-	i := slices.Index(r.wanted, r.primary())
-	if i <= 0 { // the first, or one no longer wanted
-		i = len(r.wanted)
-	}
-	_ = r.ring.UseKey(r.wanted[i-1][:])
+	have := r.installed()
+	_ = r.ring.UseKey(have[len(have)-1][:]) // this moves it to the front
 	r.tell()
 }
 

@@ -242,9 +242,12 @@ func (s *store) mergeRecord(r record, msg message) (visible bool) {
 		m.reborn(r.inc)
 		m.gap = gap
 	}
-	if msg.kind == deltaMsg && len(r.items) == 0 && r.head.seq > m.head.seq { // there is more than gossip carries
-		m.out.addHead()
-		m.gap.hurry = true
+	if r.head.seq > m.head.seq {
+		m.gap.asks = min(m.gap.asks, 1)                // no need to be slow: somebody tells of the node
+		if msg.kind == deltaMsg && len(r.items) == 0 { // there is more than gossip carries
+			m.out.addHead()
+			m.gap.hurry = true
+		}
 	}
 	visible = m.merge(r, msg.kind == deltaMsg) && m.live || visible
 	s.enqueue(m)
@@ -340,12 +343,15 @@ func (s *store) gossipTimes() int {
 // delta writes what gossip has to carry of a report, at most limit bytes; nil if nothing fits.
 func (m *memberReport) delta(times, limit, room int) []byte {
 	p := newPacker(m, limit, room)
+	b := []byte(nil)
 	if p.limit >= 0 && m.out.sendHead(times) {
-		return p.head()
+		b = p.head()
+	} else {
+		m.out.send(times, p.take)
+		b = p.bytes()
 	}
-	m.out.send(times, p.take)
 	if m.out.empty() {
 		m.sweep()
 	}
-	return p.bytes()
+	return b
 }

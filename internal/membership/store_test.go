@@ -1,0 +1,201 @@
+package membership
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-kit/log"
+
+	"github.com/lanyard-lb/lanyard/internal/placement"
+)
+
+// openStore is a store that runs and has live members of these names.
+func openStore(self string, live ...string) *store {
+	s := newStore(self, packetRoom(""), log.NewNopLogger(), make(chan struct{}, 1))
+	s.open(1)
+	s.setLive(self, true)
+	for _, name := range live {
+		s.setLive(name, true)
+	}
+	return s
+}
+
+// hear has a store take in a message.
+func (s *store) hear(t *testing.T, b []byte) {
+	t.Helper()
+	m, err := decode(b, s.knows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.merge(m)
+}
+
+// gossip returns all that a store has to gossip once, packet by packet.
+func (s *store) gossip() (packets [][]byte) {
+	for range 1000 {
+		b := s.broadcasts(3, 1400)
+		if len(b) == 0 {
+			break
+		}
+		packets = append(packets, b...)
+	}
+	return packets
+}
+
+func TestLatePacketsBringNothingBack(t *testing.T) {
+	a, b := openStore("a", "b"), openStore("b", "a")
+	a.publish(reportOf(3, 1))
+	early := a.gossip()
+	a.publish(reportOf(1, 2))
+	late := a.gossip()
+	for _, p := range late {
+		b.hear(t, p)
+	}
+	// The first interface came with the early ones only, so the report is not whole.
+	if _, ok := b.reports()["a"]; ok {
+		t.Error("a report without a base counts as known")
+	}
+	b.hear(t, a.state())
+	for range 2 {
+		for _, p := range append(early, late...) {
+			b.hear(t, p)
+		}
+	}
+	if got := b.reports()["a"]; !reflect.DeepEqual(got, reportOf(1, 2)) {
+		t.Errorf("it reports %v", got)
+	}
+	if n := b.members["a"].gone; n != 0 {
+		t.Errorf("%d items taken out are remembered", n)
+	}
+}
+
+func TestDeltasAloneMakeAReport(t *testing.T) {
+	a, b := openStore("a", "b"), openStore("b", "a")
+	a.publish(reportOf(300, 1))
+	packets := a.gossip()
+	rand.Shuffle(len(packets), func(i, j int) { packets[i], packets[j] = packets[j], packets[i] })
+	for i, p := range packets {
+		if _, ok := b.reports()["a"]; ok && i == 0 {
+			t.Error("known before anything came")
+		}
+		b.hear(t, p)
+	}
+	if got := b.reports()["a"]; !reflect.DeepEqual(got, reportOf(300, 1)) {
+		t.Errorf("it reports %d claims", len(got.Claims))
+	}
+	if !b.members["a"].complete() || b.digest() == 0 {
+		t.Error("it is not complete")
+	}
+}
+
+// A node of an earlier life is forgotten, and so is what others still tell of it.
+func TestNewLife(t *testing.T) {
+	a, b := openStore("a", "b"), openStore("b", "a")
+	a.publish(reportOf(3, 1))
+	old := a.state()
+	b.hear(t, old)
+	again := newStore("a", packetRoom(""), log.NewNopLogger(), make(chan struct{}, 1))
+	again.open(2)
+	again.setLive("a", true)
+	b.hear(t, again.state())
+	if got, ok := b.reports()["a"]; ok {
+		t.Errorf("it has published nothing in this life, and reports %v", got)
+	}
+	b.hear(t, old)
+	again.hear(t, old) // somebody tells it of itself
+	again.publish(reportOf(1, 5))
+	b.hear(t, again.state())
+	if got := b.reports()["a"]; !reflect.DeepEqual(got, reportOf(1, 5)) {
+		t.Errorf("it reports %v", got)
+	}
+	if again.own.inc != 2 {
+		t.Errorf("an earlier life made it begin life %d", again.own.inc)
+	}
+}
+
+// A claim that changes while it waits to be gossiped goes out once, as it is then.
+func TestNewerReplacesQueued(t *testing.T) {
+	a := openStore("a", "b")
+	a.gossip()
+	for ms := range int64(50) {
+		a.publish(reportOf(1, ms))
+	}
+	packets := a.gossip()
+	if len(packets) > gossipMult {
+		t.Errorf("%d packets for one claim", len(packets))
+	}
+	for _, p := range packets {
+		m, err := decode(p, none)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range m.records[0].items {
+			if i.claim != nil && i.claim.Since.UnixMilli() != 49 {
+				t.Errorf("an old claim went out: %v", i.claim)
+			}
+		}
+	}
+}
+
+func TestPacketsAreFull(t *testing.T) {
+	a := openStore("a", "b")
+	a.publish(reportOf(5000, 1))
+	parcels := a.parcels(func(s []string) []string { return s })
+	if len(parcels) > 60 {
+		t.Errorf("%d packets for 5000 claims", len(parcels))
+	}
+	for _, p := range parcels {
+		if len(p.packet) > packetRoom("") {
+			t.Errorf("a packet of %d bytes", len(p.packet))
+		}
+	}
+	for _, limit := range []int{0, 30, 80, 200, 1400} {
+		a.publish(reportOf(100, int64(limit)))
+		sum := 0
+		for _, b := range a.broadcasts(3, limit) {
+			sum += 3 + len(b)
+		}
+		if sum > limit {
+			t.Errorf("%d bytes where %d fit", sum, limit)
+		}
+	}
+}
+
+// What fits no packet, such as an interface with the address of every Service, is fetched.
+func TestHugeInterface(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.start(3)
+		r := reportOf(2, 1)
+		for i := range 500 {
+			r.Interfaces[0].Subnets = append(r.Interfaces[0].Subnets, netip.PrefixFrom(claimOf(i, 0).IP, 32))
+		}
+		w.nodes[0].Publish(r)
+		t.Logf("after %v", w.awaitReports(time.Second, map[string]placement.Report{"n00": r}, w.nodes...))
+	})
+}
+
+// However many members there are, a successor hears at once that it is one.
+func TestSuccessorHearsAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.start(40)
+		w.nodes[3].Publish(reportOf(37, 1))
+		<-time.After(3 * time.Second)
+		r := reportOf(37, 1)
+		for i := range r.Claims {
+			r.Claims[i].Successor = fmt.Sprintf("n%02d", i)
+		}
+		w.nodes[3].Publish(r)
+		synctest.Wait() // no time passes
+		for i, n := range w.nodes[:37] {
+			if i != 3 && n.Reports()["n03"].Claims[i].Successor != n.peer.Name {
+				t.Errorf("%s does not know that it is a successor", n.peer.Name)
+			}
+		}
+		w.awaitReports(time.Second, map[string]placement.Report{"n03": r}, w.nodes...)
+	})
+}
