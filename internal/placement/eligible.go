@@ -169,7 +169,8 @@ func (a *Advertisement) allows(name string) bool {
 }
 
 // gather looks for the nodes that may own an address: with an interface whose subnet contains it, or, for a
-// stray one, with any. A node that has not been ready for long comes in only where nobody else does.
+// stray one, with any. A node that is cordoned, or has not been
+// ready for long, comes in only where nobody else does.
 func (p *pass) gather(ip netip.Addr, ads []*Advertisement, stray bool) *group {
 	var ready, late []candidate
 	empty := NoEligibleNode
@@ -196,7 +197,7 @@ func (p *pass) gather(ip netip.Addr, ads []*Advertisement, stray bool) *group {
 		}
 		switch {
 		case len(c.interfaces) == 0:
-		case p.lateFor(name):
+		case p.Nodes[name].Cordoned, p.lateFor(name):
 			late = append(late, c)
 		default:
 			ready = append(ready, c)

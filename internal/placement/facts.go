@@ -39,6 +39,8 @@ type Node struct {
 	Excluded string
 	// NotReadySince is since when the node has not been ready; zero: it is.
 	NotReadySince time.Time
+	// Cordoned nodes are about to be drained: others come first.
+	Cordoned bool
 }
 
 // Pool is the address set of one pool.

@@ -93,6 +93,8 @@ func TestVerdicts(t *testing.T) {
 					f.Nodes[n] = Node{NotReadySince: start.Add(-time.Hour)}
 				}
 			}, owner: "n3", reason: Announced},
+		{name: "nor cordoned ones", services: []Service{web},
+			change: func(f *Facts) { f.Nodes["n1"], f.Nodes["n2"] = Node{Cordoned: true}, Node{Cordoned: true} }, owner: "n3", reason: Announced},
 		{name: "unless nobody else is there", services: []Service{web},
 			change: func(f *Facts) {
 				only(f, "n1")

@@ -35,7 +35,7 @@ func facts(seen kube.Observed, class string, last config.Snapshot) (placement.Fa
 	}
 	for i := range seen.Nodes {
 		n := &seen.Nodes[i]
-		f.Nodes[n.Name] = placement.Node{Excluded: exclusion(n), NotReadySince: notReadySince(n)}
+		f.Nodes[n.Name] = placement.Node{Excluded: exclusion(n), NotReadySince: notReadySince(n), Cordoned: n.Spec.Unschedulable}
 	}
 	endpoints := endpointsByService(seen.EndpointSlices)
 	for i := range seen.Services {

@@ -73,15 +73,16 @@ func TestFactsOfANode(t *testing.T) {
 	ready := func(status corev1.ConditionStatus) []corev1.NodeCondition {
 		return []corev1.NodeCondition{{Type: corev1.NodeReady, Status: status, LastTransitionTime: metav1.NewTime(since)}}
 	}
-	seen := cluster(0, "silent", "ready", "unready", "unknown", "leaving")
+	seen := cluster(0, "silent", "ready", "unready", "unknown", "leaving", "cordoned")
 	seen.Nodes[1].Status.Conditions = ready(corev1.ConditionTrue)
 	seen.Nodes[2].Status.Conditions = ready(corev1.ConditionFalse)
 	seen.Nodes[3].Status.Conditions = ready(corev1.ConditionUnknown)
 	deleted := metav1.NewTime(since)
 	seen.Nodes[4].DeletionTimestamp = &deleted
+	seen.Nodes[5].Spec.Unschedulable = true
 	f, _ := facts(seen, "", config.Snapshot{})
 	want := map[string]placement.Node{"silent": {}, "ready": {}, "unready": {NotReadySince: since}, "unknown": {NotReadySince: since},
-		"leaving": {Excluded: "BeingDeleted"}}
+		"leaving": {Excluded: "BeingDeleted"}, "cordoned": {Cordoned: true}}
 	if !reflect.DeepEqual(f.Nodes, want) {
 		t.Errorf("nodes %+v, want %+v", f.Nodes, want)
 	}
