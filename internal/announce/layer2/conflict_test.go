@@ -448,6 +448,55 @@ func TestRefreshingGoesOn(t *testing.T) {
 	})
 }
 
+// slow takes its time to open sockets for multicast groups.
+type slow struct{ *fakeNode }
+
+func (s slow) Member(ifi placement.Interface) (Member, error) {
+	time.Sleep(time.Second)
+	return s.fakeNode.Member(ifi)
+}
+
+// However long it takes to set up one interface, none is forgotten.
+func TestAllInterfacesListenBeforeAnyIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWorld(t)
+		a := runs(t, Config{Network: slow{w.node}})
+		mac := w.Occupy("eth1", vip4)
+		want := probing(w.interfaces[0], vip4, vip6)
+		want.Interfaces = w.Interfaces()
+		for i := range want.Announcements {
+			want.Announcements[i].Interfaces = []string{"eth0", "eth1"}
+		}
+		check(t, a.Set(want))
+		time.Sleep(10 * time.Second)
+		got := a.Standings()
+		if got[0].Phase != placement.Taken || got[0].Rival != mac || got[1].Phase != placement.Announcing {
+			t.Errorf("standings are %+v", got)
+		}
+		if n := len(w.stations["eth0"].unasked(vip4)); n > 0 {
+			t.Errorf("told %d times of an address that is taken elsewhere", n)
+		}
+	})
+}
+
+func TestAnotherRoundIsNoNewRightToDefend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWorld(t)
+		var n counter
+		a := runs(t, Config{Network: w.node, Metrics: &n})
+		want := on(w.interfaces[0], vip4)
+		for round := range 20 {
+			want.Announcements[0].Round = uint64(round)
+			check(t, a.Set(want))
+			w.Occupy("eth0", vip4)
+			time.Sleep(time.Second)
+		}
+		if got := n.now(); got.defended != 2 || got.strangers < 20 {
+			t.Errorf("counted %+v, want 2 defences", got)
+		}
+	})
+}
+
 // faulty cannot send while down.
 type faulty struct {
 	*fakeNode
