@@ -234,7 +234,8 @@ func (a *Announcer) fill(w placement.Announcement, fresh map[key]*responder) {
 	}
 }
 
-// sync carries the changes out, in the order of interfaces and families.
+// sync carries the changes out, in the order of interfaces and families. Probes wait until all interfaces
+// listen, and are in the multicast groups (RFC 4862 section 5.4.2).
 func (a *Announcer) sync() error {
 	list := make([]*responder, 0, len(a.responders))
 	for _, r := range a.responders {
@@ -244,9 +245,12 @@ func (a *Announcer) sync() error {
 		return cmp.Or(cmp.Compare(x.ifi.Index, y.ifi.Index), cmp.Compare(x.family, y.family))
 	})
 	start := func(serve func()) { a.running.Go(func() error { serve(); return nil }) }
+	var probes []burst
+	probe := func(more []burst) { probes = append(probes, more...) }
 	var errs []error
 	for _, r := range list {
-		errs = append(errs, r.sync(start, a.sender.add))
+		errs = append(errs, r.sync(start, a.sender.add, probe))
 	}
+	a.sender.add(probes)
 	return errors.Join(errs...)
 }

@@ -22,18 +22,12 @@ import (
 // runs an announcer in the bubble until the test ends.
 func runs(t *testing.T, cfg Config) *Announcer {
 	t.Helper()
-	a := runsOutside(t, New(cfg))
-	synctest.Wait()
-	return a
-}
-
-// runsOutside does it outside of bubbles.
-func runsOutside(t *testing.T, a *Announcer) *Announcer {
-	t.Helper()
+	a := New(cfg)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
 	t.Cleanup(func() { cancel(); check(t, <-done) })
+	synctest.Wait()
 	return a
 }
 

@@ -80,7 +80,7 @@ func newAsker() *station {
 	return &station{mac: them, ip: map[Family]netip.Addr{IPv4: netip.MustParseAddr("10.78.0.1"), IPv6: host6}}
 }
 
-func TestReplyingAllocatesNothing(t *testing.T) {
+func TestReplyingAndWatchingAllocateNothing(t *testing.T) {
 	asker := newAsker()
 	for _, f := range families {
 		r := benchResponder(f, 2)
@@ -89,6 +89,11 @@ func TestReplyingAllocatesNothing(t *testing.T) {
 			frame := asker.request(t, numbered(f, i), placement.MAC{})
 			if n := testing.AllocsPerRun(100, func() { r.handle(frame, out) }); n > 0 {
 				t.Errorf("%s: %v allocations for address %d", f, n, i)
+			}
+			rival := &station{t: t, mac: third}
+			claim := rival.claim(t, numbered(f, i))
+			if n := testing.AllocsPerRun(100, func() { r.handle(claim, out) }); n > 0 {
+				t.Errorf("%s: %v allocations for a claim to address %d", f, n, i)
 			}
 		}
 	}

@@ -121,6 +121,14 @@ func (b *book) detach(h *holding) {
 	b.shrunk = append(b.shrunk, h.address)
 }
 
+// replace detaches a holding for another that is to be attached. Starting again is no new right to defend.
+func (b *book) replace(old, h *holding) {
+	b.detach(old)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h.defended = old.defended
+}
+
 // settle takes in what detach left behind, and returns the announcements to be made.
 func (b *book) settle() (list []burst) {
 	b.mu.Lock()
@@ -186,7 +194,7 @@ func (b *book) defend(h *holding, now time.Time) bool {
 	return h.defend(now)
 }
 
-// standing of one address.
+// standings of announcements whose addresses are wanted.
 func (b *book) standings(list []placement.Announcement) []announce.Standing {
 	b.mu.Lock()
 	defer b.mu.Unlock()

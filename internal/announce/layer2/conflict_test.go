@@ -448,6 +448,55 @@ func TestRefreshingGoesOn(t *testing.T) {
 	})
 }
 
+// slow takes its time to open sockets for multicast groups.
+type slow struct{ *fakeNode }
+
+func (s slow) Member(ifi placement.Interface) (Member, error) {
+	time.Sleep(time.Second)
+	return s.fakeNode.Member(ifi)
+}
+
+// However long it takes to set up one interface, none is forgotten.
+func TestAllInterfacesListenBeforeAnyIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWorld(t)
+		a := runs(t, Config{Network: slow{w.node}})
+		mac := w.Occupy("eth1", vip4)
+		want := probing(w.interfaces[0], vip4, vip6)
+		want.Interfaces = w.Interfaces()
+		for i := range want.Announcements {
+			want.Announcements[i].Interfaces = []string{"eth0", "eth1"}
+		}
+		check(t, a.Set(want))
+		time.Sleep(10 * time.Second)
+		got := a.Standings()
+		if got[0].Phase != placement.Taken || got[0].Rival != mac || got[1].Phase != placement.Announcing {
+			t.Errorf("standings are %+v", got)
+		}
+		if n := len(w.stations["eth0"].unasked(vip4)); n > 0 {
+			t.Errorf("told %d times of an address that is taken elsewhere", n)
+		}
+	})
+}
+
+func TestAnotherRoundIsNoNewRightToDefend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWorld(t)
+		var n counter
+		a := runs(t, Config{Network: w.node, Metrics: &n})
+		want := on(w.interfaces[0], vip4)
+		for round := range 15 {
+			want.Announcements[0].Round = uint64(round)
+			check(t, a.Set(want))
+			w.Occupy("eth0", vip4)
+			time.Sleep(time.Second)
+		}
+		if got := n.now(); got.defended != 2 || got.strangers < 15 {
+			t.Errorf("counted %+v, want 2 defences", got)
+		}
+	})
+}
+
 // faulty cannot send while down.
 type faulty struct {
 	*fakeNode
@@ -488,36 +537,37 @@ func TestWhoCannotAskDoesNotBelieveTheSilence(t *testing.T) {
 
 // Sets, probes and claims at the same time, for the race detector. Whatever happens, the last set stands.
 func TestProbesAndClaimsAndSetsAtOnce(t *testing.T) {
-	w := newFakeWorld(t)
-	a := New(Config{Network: w.node, Refresh: time.Millisecond})
-	r := runsOutside(t, a)
-	var wait sync.WaitGroup
-	stop := make(chan struct{})
-	neighbour := w.stations["eth0"]
-	claims := [][]byte{neighbour.claim(t, vip4), neighbour.claim(t, vip6), ndpProbe(nil, neighbour.mac, vip6)}
-	wait.Go(func() {
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			case <-time.After(100 * time.Microsecond):
-				neighbour.send(t, claims[i%len(claims)])
-				a.Standings()
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWorld(t)
+		a := runs(t, Config{Network: w.node, Refresh: 20 * time.Millisecond})
+		neighbour, stop := w.stations["eth0"], make(chan struct{})
+		claims := [][]byte{neighbour.claim(t, vip4), neighbour.claim(t, vip6), ndpProbe(nil, neighbour.mac, vip6)}
+		var wait sync.WaitGroup
+		wait.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(13 * time.Millisecond):
+					neighbour.send(t, claims[i/30%len(claims)])
+					a.Standings()
+				}
 			}
+		})
+		for i := range 300 {
+			want := probing(w.interfaces[i/5%2], vip4, vip6)
+			for n := range want.Announcements {
+				want.Announcements[n].Probe = placement.Probe(i / 2 % 3)
+				want.Announcements[n].Round = uint64(i / 7)
+			}
+			check(t, a.Set(want))
+			time.Sleep(time.Duration(i%5*i%7) * 26 * time.Millisecond)
 		}
+		close(stop)
+		wait.Wait()
+		last := on(w.interfaces[0], vip4)
+		last.Announcements[0].Round = 99
+		check(t, a.Set(last))
+		wantStanding(t, a, announce.Standing{IP: vip4, Phase: placement.Announcing})
 	})
-	for i := range 300 {
-		want := probing(w.interfaces[i%2], vip4, vip6)
-		for n := range want.Announcements {
-			want.Announcements[n].Probe = placement.Probe(i / 2 % 3)
-			want.Announcements[n].Round = uint64(i / 7)
-		}
-		check(t, r.Set(want))
-	}
-	close(stop)
-	wait.Wait()
-	last := on(w.interfaces[0], vip4)
-	last.Announcements[0].Round = 99
-	check(t, a.Set(last))
-	wantStanding(t, a, announce.Standing{IP: vip4, Phase: placement.Announcing})
 }

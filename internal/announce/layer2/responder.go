@@ -76,7 +76,7 @@ func (r *responder) add(ip netip.Addr) {
 	r.fresh = append(r.fresh, h)
 	switch {
 	case old != nil:
-		r.book.detach(old)
+		r.book.replace(old, h)
 	case r.groups != nil:
 		r.groups.add(ip)
 	}
@@ -97,9 +97,8 @@ func (r *responder) remove(ip netip.Addr) {
 }
 
 // sync opens or closes the socket as the addresses demand, has new addresses announced or probed, and brings
-// the multicast groups up to date: before the probes, as RFC 4862 section 5.4.2 has it. Everything starts
-// again after the socket was opened.
-func (r *responder) sync(start func(serve func()), send func([]burst)) error {
+// the multicast groups up to date. Everything starts again after the socket was opened.
+func (r *responder) sync(start func(serve func()), announce, probe func([]burst)) error {
 	fresh := r.fresh
 	r.fresh = nil
 	if len(r.held) == 0 {
@@ -118,8 +117,8 @@ func (r *responder) sync(start func(serve func()), send func([]burst)) error {
 		slices.SortFunc(fresh, func(a, b *holding) int { return a.ip.Compare(b.ip) })
 	}
 	announcements, probes := r.book.attach(r.still(fresh))
-	send(announcements)
-	defer send(probes)
+	announce(announcements)
+	probe(probes)
 	if r.groups == nil {
 		return nil
 	}

@@ -1,0 +1,52 @@
+package speaker
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func TestMetricsOfFrames(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m, err := NewMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v4, v6 := netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("fd00::1")
+	m.Answered("eth0", v4)
+	m.Announced("eth0", v4)
+	m.Probed("eth0", v4)
+	m.Defended("eth0", v4)
+	m.Failed("eth0", v4)
+	m.Conflicted("eth0", v6, true)
+	m.Conflicted("eth1", v6, true)
+	m.Conflicted("eth0", v4, false)
+	got := make(map[string]float64)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, metric := range f.GetMetric() {
+			name := f.GetName()
+			for _, label := range metric.GetLabel() {
+				name += " " + label.GetName() + "=" + label.GetValue()
+			}
+			got[name] = metric.GetCounter().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"lanyard_layer2_frames_total family=IPv4 interface=eth0 outcome=answered":  1,
+		"lanyard_layer2_frames_total family=IPv4 interface=eth0 outcome=announced": 1,
+		"lanyard_layer2_frames_total family=IPv4 interface=eth0 outcome=probed":    1,
+		"lanyard_layer2_frames_total family=IPv4 interface=eth0 outcome=defended":  1,
+		"lanyard_layer2_frames_total family=IPv4 interface=eth0 outcome=failed":    1,
+		"lanyard_layer2_conflicts_total by=peer family=IPv6":                       2,
+		"lanyard_layer2_conflicts_total by=stranger family=IPv4":                   1,
+	} {
+		if got[name] != want {
+			t.Errorf("%s is %v, want %v", name, got[name], want)
+		}
+	}
+}
