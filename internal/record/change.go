@@ -11,8 +11,10 @@ import (
 type Change struct {
 	Addr   netip.Addr
 	Holder Holder
-	Pool   string
-	At     time.Time
+	// Class of the controller that makes the change. Who commits it fills it in.
+	Class string
+	Pool  string
+	At    time.Time
 	// Beside lists who else may hold the address at the same time, whatever their UIDs; anybody else makes
 	// a Hold fail.
 	Beside []Holder
@@ -29,7 +31,8 @@ func Hold(addr netip.Addr, holder Holder, pool string, now time.Time, beside ...
 	return Change{Addr: addr, Holder: holder, Pool: pool, At: now, Beside: beside}
 }
 
-// Release lets an address go. It changes nothing when that very holder, by its UID, does not hold the address.
+// Release lets an address go. It changes nothing when that very holder, by its UID, does not hold the address, or
+// does by another class.
 func Release(addr netip.Addr, holder Holder, now time.Time) Change {
 	return Change{Addr: addr, Holder: holder, At: now, Let: true}
 }
@@ -40,11 +43,12 @@ func ReleaseGone(addr netip.Addr, holder Holder, now time.Time) Change {
 	return Change{Addr: addr, Holder: holder, At: now, Let: true, Gone: true}
 }
 
-// HeldError says that somebody else holds an address: By. When By has the name of who asked, it is an object
-// of that name with another UID.
+// HeldError says that somebody else holds an address: By, by a class. When By has the name of who asked, it is
+// an object of that name with another UID.
 type HeldError struct {
-	Addr netip.Addr
-	By   Holder
+	Addr  netip.Addr
+	By    Holder
+	Class string
 }
 
 // Error names the address and its holder.
@@ -83,15 +87,15 @@ func (b Block) Apply(c Change) (changed bool, err error) {
 }
 
 func (e Entry) hold(c Change) (Entry, bool, error) {
-	had, replaced := false, Holding{}
+	had, moved, replaced := false, false, Holding{}
 	for _, o := range e.Holders {
 		switch {
 		case o.Holder == c.Holder:
-			had = true
+			had, moved = true, !o.by(c.Class)
 		case o.Same(c.Holder) && o.UID == c.Replaces:
 			replaced = o
 		case o.Same(c.Holder), !slices.ContainsFunc(c.Beside, o.Same):
-			return e, false, &HeldError{Addr: c.Addr, By: o.Holder}
+			return e, false, &HeldError{Addr: c.Addr, By: o.Holder, Class: o.Class}
 		}
 	}
 	changed := false
@@ -101,19 +105,41 @@ func (e Entry) hold(c Change) (Entry, bool, error) {
 	if c.Pool != "" && e.Pool != c.Pool {
 		e.Pool, changed = c.Pool, true
 	}
+	if moved {
+		return e.reclass(c), true, nil
+	}
 	if had {
 		return e, changed, nil
 	}
 	if len(e.Holders) >= MaxHolders {
 		return e, false, &FullError{Addr: c.Addr}
 	}
-	e.Holders = append(slices.Clone(e.Holders), Holding{Holder: c.Holder, Since: c.At})
+	e.Holders = append(slices.Clone(e.Holders), Holding{Holder: c.Holder, Class: c.class(), Since: c.At})
 	e.Released = time.Time{}
 	return e, true, nil
 }
 
+// reclass has a holder hold the address by another class: it is a Service whose class has changed.
+func (e Entry) reclass(c Change) Entry {
+	e.Holders = slices.Clone(e.Holders)
+	for i := range e.Holders {
+		if e.Holders[i].Holder == c.Holder {
+			e.Holders[i].Class = c.class()
+		}
+	}
+	return e
+}
+
+// class returns the class that the holder is to hold the address by.
+func (c Change) class() string {
+	if c.Holder.Kind != Service {
+		return ""
+	}
+	return c.Class
+}
+
 func (e Entry) release(c Change) (Entry, bool) {
-	at := slices.IndexFunc(e.Holders, func(h Holding) bool { return h.Holder == c.Holder })
+	at := slices.IndexFunc(e.Holders, func(h Holding) bool { return h.Holder == c.Holder && h.by(c.Class) })
 	if at < 0 {
 		return e, false
 	}
