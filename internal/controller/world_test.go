@@ -47,7 +47,9 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	return &world{t: t, services: map[types.NamespacedName]*corev1.Service{}, records: newRecords(), clock: time.Unix(1_700_000_000, 0)}
+	w := &world{t: t, services: map[types.NamespacedName]*corev1.Service{}, clock: time.Unix(1_700_000_000, 0)}
+	w.records = newRecords(w.now)
+	return w
 }
 
 // start runs a controller (a new one, if one ran before) until nothing is left to do.
@@ -58,7 +60,7 @@ func (w *world) start(class string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.controller = New(Config{Class: class, Writer: w, Records: w.records, Queue: w, Event: w.event, Metrics: metrics,
+	w.controller = New(Config{Class: class, Writer: w, Records: w.records.of(class), Queue: w, Event: w.event, Metrics: metrics,
 		Logger: log.NewNopLogger(), Now: w.now})
 	for _, s := range w.services {
 		w.Enqueue(client.ObjectKeyFromObject(s))
@@ -308,16 +310,39 @@ func (w *world) expectPool(name string, status metav1.ConditionStatus, reason, m
 
 // records are allocation records in memory. They obey the rules of the real ones.
 type records struct {
-	blocks map[netip.Prefix]record.Block
+	blocks  map[netip.Prefix]record.Block
+	class   string
+	offices map[string]time.Time // by class, when it was in office last
+	now     func() time.Time
 }
 
-func newRecords() *records { return &records{map[netip.Prefix]record.Block{}} }
+func newRecords(now func() time.Time) *records {
+	return &records{blocks: map[netip.Prefix]record.Block{}, offices: map[string]time.Time{}, now: now}
+}
 
-func (r *records) Load(context.Context) error { return nil }
+// of returns the same records for a controller of a class.
+func (r *records) of(class string) *records {
+	mine := *r
+	mine.class = class
+	return &mine
+}
+
+func (r *records) Load(context.Context) error    { return nil }
+func (r *records) Confirm(context.Context) error { return nil }
+func (r *records) Refresh(context.Context) error { return nil }
+
+func (r *records) Renew(context.Context) (terms []record.Term, _ error) {
+	r.offices[r.class] = r.now()
+	for class, renewed := range r.offices {
+		terms = append(terms, record.Term{Class: class, Renewed: renewed})
+	}
+	return terms, nil
+}
 
 func (r *records) Commit(_ context.Context, changes ...record.Change) error {
 	var failed []error
 	for _, c := range changes {
+		c.Class = r.class
 		p := record.BlockOf(c.Addr)
 		if _, known := r.blocks[p]; !known {
 			r.blocks[p] = record.New(p)
