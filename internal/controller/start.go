@@ -119,22 +119,22 @@ func (c *Controller) releaseGone(ctx context.Context, objects config.Objects, se
 }
 
 // audit reports the addresses that stand in the statuses of several Services which may not share them:
-// somebody else must have made them. The Services that do not keep theirs are told like any other.
+// somebody else must have made them. The Services that do not keep theirs are told like any other. Where one is of
+// another class, only ours are told.
 func (c *Controller) audit(services []corev1.Service) {
 	named := map[netip.Addr][]*corev1.Service{}
 	for i := range services {
 		for _, ip := range kube.IngressIPs(&services[i]) {
-			if kube.IsOurs(&services[i], c.Class) {
-				named[ip] = append(named[ip], &services[i])
-			}
+			named[ip] = append(named[ip], &services[i])
 		}
 	}
 	for ip, list := range named {
+		ours := func(s *corev1.Service) bool { return kube.IsOurs(s, c.Class) }
 		loses := func(s *corev1.Service) bool {
 			d := c.decision(types.NamespacedName{Namespace: s.Namespace, Name: s.Name})
 			return !slices.Contains(d.IPs(), ip)
 		}
-		if len(list) < 2 || !slices.ContainsFunc(list, loses) {
+		if len(list) < 2 || !slices.ContainsFunc(list, ours) || !slices.ContainsFunc(list, loses) {
 			continue
 		}
 		var who []string
@@ -146,6 +146,9 @@ func (c *Controller) audit(services []corev1.Service) {
 		_ = level.Error(c.Logger).Log("msg", "duplicate address", "ip", ip, "services", strings.Join(who, ","))
 		c.Metrics.conflict()
 		for _, s := range list {
+			if !ours(s) {
+				continue
+			}
 			c.Event(s, corev1.EventTypeWarning, "DuplicateAddress", "AuditAddresses", text)
 		}
 	}
