@@ -9,7 +9,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lanyard-lb/lanyard/e2etest/lab"
 )
@@ -41,6 +43,29 @@ func otherClass(t *testing.T, c *cluster) {
 	c.edit(t, "ours", clusterIP)
 	c.edit(t, "ours", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeLoadBalancer })
 	c.expect(t, "ours", "10.42.0.2 True Assigned")
+}
+
+// preconditions: the API server refuses a write to what was seen too late also if it would change nothing. The
+// controller relies on that before it lets addresses go.
+func preconditions(t *testing.T, c *cluster) {
+	c.service(t, "a", class("example.com/other"))
+	seen := c.read(t, "a")
+	c.edit(t, "a", labelled("some", "label"))
+	write := func(s *corev1.Service) error {
+		patch := fmt.Sprintf(`{"metadata":{"uid":%q,"resourceVersion":%q},"status":{"conditions":[{"$patch":"delete","type":"lanyard.dev/IPAssigned"}]}}`,
+			s.UID, s.ResourceVersion)
+		_, err := c.Client().CoreV1().Services(s.Namespace).Patch(within(t, 10*time.Second), s.Name, types.StrategicMergePatchType,
+			[]byte(patch), metav1.PatchOptions{}, "status")
+		return err
+	}
+	if err := write(seen); !apierrors.IsConflict(err) {
+		t.Errorf("a write to an old version that changes nothing gives %v, want a conflict", err)
+	}
+	now := c.read(t, "a")
+	must(t, write(now))
+	if again := c.read(t, "a"); again.ResourceVersion != now.ResourceVersion {
+		t.Errorf("a write that changes nothing makes version %s of %s", again.ResourceVersion, now.ResourceVersion)
+	}
 }
 
 // otherStatuses: what others wrote is adopted when a pool contains it, and left alone when none does; what we wrote is

@@ -86,9 +86,9 @@ func (c *Controller) learnOthers() {
 
 // learn has the ledger give up an address that the records say is somebody else's, and learn what else others
 // hold nearby. An earlier or later object of the same name is none: it is this one that is seen too late, and
-// its next version is on its way.
+// its next version is on its way. The object itself is, while it holds the address by another class.
 func (c *Controller) learn(who record.Holder, held *record.HeldError) {
-	if held.By.Same(who) {
+	if held.By.Same(who) && held.By != who {
 		return
 	}
 	c.mu.Lock()

@@ -100,7 +100,7 @@ func (s *slot) apply(ctx context.Context, b record.Block, c *record.Change) (boo
 	}
 	changed, err := b.Apply(*c)
 	var held *record.HeldError
-	if !errors.As(err, &held) || !held.By.Same(c.Holder) {
+	if !errors.As(err, &held) || !held.By.Same(c.Holder) || held.By == c.Holder {
 		return changed, err
 	}
 	uid, err := s.term.records.uid(ctx, c.Holder)

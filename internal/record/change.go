@@ -26,7 +26,8 @@ type Change struct {
 }
 
 // Hold is a holder's claim on an address, from now on. It fails with a *HeldError when somebody holds the
-// address who is neither the holder nor one of beside.
+// address who is neither the holder nor one of beside; also when the holder does by another class, which may be
+// about to let it go.
 func Hold(addr netip.Addr, holder Holder, pool string, now time.Time, beside ...Holder) Change {
 	return Change{Addr: addr, Holder: holder, Pool: pool, At: now, Beside: beside}
 }
@@ -44,7 +45,7 @@ func ReleaseGone(addr netip.Addr, holder Holder, now time.Time) Change {
 }
 
 // HeldError says that somebody else holds an address: By, by a class. When By has the name of who asked, it is
-// an object of that name with another UID.
+// an object of that name with another UID, or holds the address by another class.
 type HeldError struct {
 	Addr  netip.Addr
 	By    Holder
@@ -87,12 +88,12 @@ func (b Block) Apply(c Change) (changed bool, err error) {
 }
 
 func (e Entry) hold(c Change) (Entry, bool, error) {
-	had, moved, replaced := false, false, Holding{}
+	had, replaced := false, Holding{}
 	for _, o := range e.Holders {
 		switch {
-		case o.Holder == c.Holder:
-			had, moved = true, !o.by(c.Class)
-		case o.Same(c.Holder) && o.UID == c.Replaces:
+		case o.Holder == c.Holder && o.by(c.Class):
+			had = true
+		case o.Same(c.Holder) && o.UID == c.Replaces && o.UID != c.Holder.UID:
 			replaced = o
 		case o.Same(c.Holder), !slices.ContainsFunc(c.Beside, o.Same):
 			return e, false, &HeldError{Addr: c.Addr, By: o.Holder, Class: o.Class}
@@ -105,9 +106,6 @@ func (e Entry) hold(c Change) (Entry, bool, error) {
 	if c.Pool != "" && e.Pool != c.Pool {
 		e.Pool, changed = c.Pool, true
 	}
-	if moved {
-		return e.reclass(c), true, nil
-	}
 	if had {
 		return e, changed, nil
 	}
@@ -117,17 +115,6 @@ func (e Entry) hold(c Change) (Entry, bool, error) {
 	e.Holders = append(slices.Clone(e.Holders), Holding{Holder: c.Holder, Class: c.class(), Since: c.At})
 	e.Released = time.Time{}
 	return e, true, nil
-}
-
-// reclass has a holder hold the address by another class: it is a Service whose class has changed.
-func (e Entry) reclass(c Change) Entry {
-	e.Holders = slices.Clone(e.Holders)
-	for i := range e.Holders {
-		if e.Holders[i].Holder == c.Holder {
-			e.Holders[i].Class = c.class()
-		}
-	}
-	return e
 }
 
 // class returns the class that the holder is to hold the address by.

@@ -99,7 +99,8 @@ func TestClasses(t *testing.T) {
 		{"held by another class", []Change{x(Hold(one, a, "lan", minute(1))), Hold(one, service("b"), "lan", minute(2))}, "x", "a-1@01 |", "x"},
 		{"let go by another class", []Change{x(Hold(one, a, "lan", minute(1))), Release(one, a, minute(2))}, "x", "a-1@01 |", ""},
 		{"let go", []Change{x(Hold(one, a, "lan", minute(1))), x(Release(one, a, minute(2)))}, "", "| a@01-02 released@02", ""},
-		{"of another class now", []Change{Hold(one, a, "lan", minute(1)), x(Hold(one, a, "lan", minute(2))), Release(one, a, minute(3))}, "x", "a-1@01 |", ""},
+		{"held by itself, by another class", []Change{x(Hold(one, a, "lan", minute(1))), Hold(one, a, "lan", minute(2))}, "x", "a-1@01 |", "x"},
+		{"of another class now", []Change{Hold(one, a, "lan", minute(1)), Release(one, a, minute(2)), x(Hold(one, a, "lan", minute(3)))}, "x", "a-1@03 | a@01-02", ""},
 		{"a reservation", []Change{x(Hold(one, r, "lan", minute(1))), Hold(one, r, "lan", minute(2))}, "", "r-1@01 |", ""},
 		{"a reservation is let go", []Change{x(Hold(one, r, "lan", minute(1))), Release(one, r, minute(2))}, "", "| r@01-02 released@02", ""},
 	} {
@@ -211,12 +212,12 @@ func advance(twin map[netip.Addr][]classed, c Change) bool {
 	had := false
 	for _, o := range twin[c.Addr] {
 		sharer := slices.ContainsFunc(c.Beside, func(b Holder) bool { return b.Name == o.Name })
-		dead := o.Name == c.Holder.Name && o.UID == c.Replaces
+		dead := o.Name == c.Holder.Name && o.UID == c.Replaces && o.UID != c.Holder.UID
 		switch {
 		case o == classed{c.Holder, c.Class} && c.Let:
-		case o.Holder == c.Holder && !c.Let:
+		case o == classed{c.Holder, c.Class}:
 			had = true
-			rest = append(rest, classed{c.Holder, c.Class})
+			rest = append(rest, o)
 		case c.Let || !dead && o.Name != c.Holder.Name && sharer:
 			rest = append(rest, o)
 		case !dead:
