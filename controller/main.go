@@ -40,6 +40,7 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 		Kubeconfig:             o.Kubeconfig,
 		Namespace:              o.Namespace,
 		LeaderElect:            o.leaderElect,
+		Class:                  o.LBClass,
 		MetricsBindAddress:     o.MetricsBindAddress,
 		HealthProbeBindAddress: o.HealthProbeBindAddress,
 		Logger:                 logger,
@@ -55,7 +56,7 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 	if err := queue.Drive(controller.New(controller.Config{
 		Class:   o.LBClass,
 		Writer:  cluster,
-		Records: cluster.NewRecords(),
+		Records: cluster.NewRecords(o.LBClass),
 		Queue:   queue,
 		Metrics: metrics,
 		Event:   cluster.Events(name),

@@ -8,6 +8,9 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // at most 64 addresses, each with at most 64 holders now and 5 before, so typically some 15 KB. Deleting a record
 // loses the history, and who kept addresses of a deleted Service (spec.retain of its pool).
 //
+// The records are of the whole cluster: Lanyards that serve different classes of Services share them, as they
+// share the pools. The record of ::/122, which no pool can have, tells which of them are in office.
+//
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,shortName=ipalloc,categories=lanyard
 // +kubebuilder:printcolumn:name="Block",type=string,JSONPath=`.block`
@@ -24,18 +27,13 @@ type IPAllocationRecord struct {
 	// +required
 	Block string `json:"block"`
 
-	// epoch counts the controllers that have come into office: a controller refuses to write a record whose
-	// epoch is above its own, for then another one has taken over.
+	// terms are those of the controllers that have written the record last: one for each class of Services.
 	//
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=map
+	// +listMapKey=class
 	// +optional
-	Epoch int64 `json:"epoch,omitempty"`
-
-	// writer names the process that has written the record last.
-	//
-	// +kubebuilder:validation:MaxLength=320
-	// +optional
-	Writer string `json:"writer,omitempty"`
+	Terms []ControllerTerm `json:"terms,omitempty"`
 
 	// allocations of the block, by address: those that are held, and those that were. Always written as a whole.
 	//
@@ -43,6 +41,32 @@ type IPAllocationRecord struct {
 	// +listType=atomic
 	// +optional
 	Allocations []Allocation `json:"allocations,omitempty"`
+}
+
+// ControllerTerm is the time that one controller is in office for.
+type ControllerTerm struct {
+	// class of Services that the controller serves (its --lb-class); empty: those that name none.
+	//
+	// +kubebuilder:validation:MaxLength=253
+	Class string `json:"class"`
+
+	// epoch counts the controllers of the class that have come into office: a controller refuses to write a
+	// record where the epoch of its class is above its own, for then another one has taken over.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Epoch int64 `json:"epoch,omitempty"`
+
+	// writer names the process.
+	//
+	// +kubebuilder:validation:MaxLength=320
+	// +optional
+	Writer string `json:"writer,omitempty"`
+
+	// renewed is when the controller was in office last. Only in the record of ::/122.
+	//
+	// +optional
+	Renewed *metav1.Time `json:"renewed,omitempty"`
 }
 
 // Allocation tells who holds and held one address.
@@ -109,6 +133,12 @@ type AllocationHolder struct {
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	UID string `json:"uid,omitempty"`
+
+	// class of the controller that the Service holds the address by; empty: that of Services that name none.
+	//
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	Class string `json:"class,omitempty"`
 
 	// since when it has held the address, or when it was first seen to.
 	Since metav1.Time `json:"since"`

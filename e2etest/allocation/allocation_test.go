@@ -36,6 +36,7 @@ func TestAllocation(t *testing.T) {
 		{"pool status", poolStatus},
 		{"who holds the address", holders},
 		{"foreign class and other types", otherClass},
+		{"writes to what was seen too late", preconditions},
 		{"statuses of others", otherStatuses},
 		{"reservations by address", reservedAddresses},
 		{"reservations by number", reservedNumber},

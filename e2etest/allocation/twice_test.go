@@ -149,7 +149,7 @@ func (c *cluster) leads(p *lab.Process) error {
 }
 
 // createMany makes Services, 16 at a time, and closes part when a quarter of them are there.
-func (c *cluster) createMany(t *testing.T, prefix string, n int, part chan struct{}) (names []string) {
+func (c *cluster) createMany(t *testing.T, prefix string, n int, part chan struct{}, changes ...change) (names []string) {
 	var group errgroup.Group
 	group.SetLimit(16)
 	for i := range n {
@@ -161,7 +161,7 @@ func (c *cluster) createMany(t *testing.T, prefix string, n int, part chan struc
 		group.Go(func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			defer cancel()
-			return c.createService(ctx, name, labelled("burst", prefix))
+			return c.createService(ctx, name, append([]change{labelled("burst", prefix)}, changes...)...)
 		})
 	}
 	if err := group.Wait(); err != nil {

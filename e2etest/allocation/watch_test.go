@@ -25,6 +25,7 @@ type addressWatch struct {
 	mu       sync.Mutex
 	has      map[string][]string // Service to the addresses in its status
 	owner    map[string]string   // address to Service
+	moved    map[string]int      // Service to how often its addresses have changed
 	seen     int
 	failures []error
 }
@@ -44,7 +45,7 @@ func (c *cluster) watchAddresses(t *testing.T) *addressWatch {
 // lookAtAddresses watches until the test ends, and leaves it to the test what to make of it.
 func (c *cluster) lookAtAddresses(t *testing.T) *addressWatch {
 	t.Helper()
-	w := &addressWatch{has: map[string][]string{}, owner: map[string]string{}}
+	w := &addressWatch{has: map[string][]string{}, owner: map[string]string{}, moved: map[string]int{}}
 	services := c.Client().CoreV1().Services(metav1.NamespaceAll)
 	list, err := services.List(within(t, 10*time.Second), metav1.ListOptions{})
 	must(t, err)
@@ -97,6 +98,9 @@ func (w *addressWatch) update(s *corev1.Service, deleted bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	name := s.Namespace + "/" + s.Name
+	if !deleted && !slices.Equal(w.has[name], ingress(s)) {
+		w.moved[name]++
+	}
 	for _, ip := range w.has[name] {
 		delete(w.owner, ip)
 	}
@@ -189,6 +193,13 @@ func TestTheWatchCatchesDuplicates(t *testing.T) {
 			}
 		}
 	}
+}
+
+// changesOf is how often the addresses of a Service have changed.
+func (w *addressWatch) changesOf(name string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.moved[name]
 }
 
 func (w *addressWatch) addressesOf(name string) []string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +35,9 @@ type Writer interface {
 type Records interface {
 	Load(ctx context.Context) error
 	Commit(ctx context.Context, changes ...record.Change) error
+	Confirm(ctx context.Context) error
+	Renew(ctx context.Context) ([]record.Term, error)
+	Refresh(ctx context.Context) error
 	Lookup(netip.Addr) (record.Entry, bool)
 	HeldBy(record.Holder) []record.Entry
 	All() iter.Seq[record.Entry]
@@ -69,19 +73,23 @@ type Controller struct {
 	seen     map[types.NamespacedName]time.Time // when a Service that waits for its first address was seen first
 	versions map[ipam.Key]version               // the Services that the ledger knows, as last seen
 	held     map[ipam.Key]string                // the resourceVersion that a Service had before holdAll committed for it
+	others   map[netip.Addr]string              // what the ledger was denied, and why
+	office   office
 }
 
 // version is a Service at one time.
 type version struct {
 	record.Holder
 	resourceVersion string
+	listed          bool // by the API server, and not seen since: what is seen next may be older
 }
 
 var _ kube.Allocator = (*Controller)(nil)
 
 // New returns a Controller that knows nothing yet.
 func New(c Config) *Controller {
-	return &Controller{Config: c, ledger: ipam.NewLedger(), seen: map[types.NamespacedName]time.Time{}, versions: map[ipam.Key]version{}, held: map[ipam.Key]string{}}
+	return &Controller{Config: c, ledger: ipam.NewLedger(), seen: map[types.NamespacedName]time.Time{}, versions: map[ipam.Key]version{},
+		held: map[ipam.Key]string{}, others: map[netip.Addr]string{}, office: office{class: c.Class}}
 }
 
 // Configure puts a new configuration in force.
@@ -97,6 +105,7 @@ func (c *Controller) Configure(ctx context.Context, objects config.Objects) erro
 	if err := c.reserve(ctx, objects); err != nil {
 		return err
 	}
+	c.learnOthers() // what was reserved by nobody we knew may be now
 	return c.judge(ctx, objects, faults)
 }
 
@@ -122,8 +131,11 @@ func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *
 	switch {
 	case s == nil:
 		c.mu.Lock()
-		last := c.versions[key(name)].Holder
+		last := c.versions[key(name)]
 		c.mu.Unlock()
+		if last.listed {
+			last.UID = "" // it may be too new for us to see: the API server is asked
+		}
 		return c.forget(ctx, name, last.UID)
 	case !kube.IsOurs(s, c.Class):
 		return c.giveUp(ctx, name, s)
@@ -131,7 +143,7 @@ func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *
 	decision, beside := c.decide(name, s)
 	if decision.Foreign {
 		_ = level.Debug(c.Logger).Log("msg", "left alone", "service", name, "reason", decision.Reason, "detail", decision.Message)
-		return c.releaseAll(ctx, holder(s)) // what was committed before somebody else wrote
+		return c.leave(ctx, s)
 	}
 	want := outcome(s, decision, c.Now())
 	if err := c.hold(ctx, s, decision, beside); err != nil {
@@ -149,7 +161,7 @@ func (c *Controller) decide(name types.NamespacedName, s *corev1.Service) (ipam.
 	r := c.remembered(s)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.versions[r.Service] = version{holder(s), s.ResourceVersion}
+	c.versions[r.Service] = version{Holder: holder(s), resourceVersion: s.ResourceVersion}
 	changed := both(c.ledger.Tick(now), c.ledger.Set(r))
 	decision, _ := c.ledger.Decision(key(name))
 	if len(changed.Services)+len(changed.Reservations) > 0 {
@@ -179,6 +191,11 @@ func (c *Controller) write(ctx context.Context, s *corev1.Service, d ipam.Decisi
 	if !differs(s, want) {
 		return nil
 	}
+	if deprives(s, d.IPs()) {
+		if err := c.Records.Confirm(ctx); err != nil {
+			return err
+		}
+	}
 	if err := c.Writer.WriteServiceStatus(ctx, s, want); err != nil {
 		return err
 	}
@@ -193,37 +210,66 @@ func (c *Controller) write(ctx context.Context, s *corev1.Service, d ipam.Decisi
 	return nil
 }
 
-// giveUp takes back what we wrote on a Service that is not ours (any more), then frees its addresses: in
-// this order, so that no address ever stands in two statuses.
-func (c *Controller) giveUp(ctx context.Context, name types.NamespacedName, s *corev1.Service) error {
-	if kube.HasOurMark(s) {
-		clear := kube.ServiceStatus{Remove: true, Condition: metav1.Condition{Type: v1beta1.ConditionIPAssigned}}
-		clear.LeaveIngress = !c.ownIngress(name, s)
-		if err := c.Writer.WriteServiceStatus(ctx, s, clear); err != nil {
+// deprives reports whether a status that names these addresses alone lacks one that it names now.
+func deprives(s *corev1.Service, ips []netip.Addr) bool {
+	return slices.ContainsFunc(kube.IngressIPs(s), func(ip netip.Addr) bool { return !slices.Contains(ips, ip) })
+}
+
+// mine returns the addresses that a Service holds by our class, as the records say.
+func (c *Controller) mine(who record.Holder) []netip.Addr {
+	var ips []netip.Addr
+	for _, e := range c.Records.HeldBy(who) {
+		if e.HeldFor(who, c.Class) {
+			ips = append(ips, e.Addr)
+		}
+	}
+	return ips
+}
+
+// leave releases what was committed for a Service before somebody else wrote its status, which is left alone: the
+// write changes nothing, and shows that the Service was not seen too late.
+func (c *Controller) leave(ctx context.Context, s *corev1.Service) error {
+	if len(c.mine(holder(s))) > 0 {
+		nothing := kube.ServiceStatus{LeaveIngress: true, Remove: true, Condition: metav1.Condition{Type: v1beta1.ConditionIPAssigned}}
+		if err := c.Writer.WriteServiceStatus(ctx, s, nothing); err != nil {
 			return err
 		}
+	}
+	return c.releaseAll(ctx, holder(s))
+}
+
+// giveUp takes back what we wrote on a Service that is not ours (any more), then frees its addresses: in
+// this order, so that no address ever stands in two statuses. It may be another Lanyard's: then it is touched
+// only if it holds something by us. The write is made even if it changes nothing, for it shows that the Service
+// was not seen too late.
+func (c *Controller) giveUp(ctx context.Context, name types.NamespacedName, s *corev1.Service) error {
+	held := c.mine(holder(s))
+	if len(held) == 0 && (s.Spec.Type == corev1.ServiceTypeLoadBalancer || !kube.HasOurMark(s)) {
+		return c.forget(ctx, name, string(s.UID))
+	}
+	clear := kube.ServiceStatus{Remove: true, Condition: metav1.Condition{Type: v1beta1.ConditionIPAssigned}}
+	clear.LeaveIngress = !namesOnly(s, held)
+	if !clear.LeaveIngress {
+		if err := c.Records.Confirm(ctx); err != nil {
+			return err
+		}
+	}
+	if err := c.Writer.WriteServiceStatus(ctx, s, clear); err != nil {
+		return err
+	}
+	if kube.HasOurMark(s) || !clear.LeaveIngress {
 		_ = level.Info(c.Logger).Log("msg", "given up", "service", name, "type", s.Spec.Type)
 		c.Event(s, corev1.EventTypeNormal, "Released", "ReleaseAddress", "the Service is not for Lanyard any more; its addresses are free")
 	}
 	return c.forget(ctx, name, string(s.UID))
 }
 
-// ownIngress reports whether the load-balancer status of a Service is what we wrote: addresses that it holds
-// in the ledger, or, after a restart, addresses of our pools.
-func (c *Controller) ownIngress(name types.NamespacedName, s *corev1.Service) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, ip := range kube.IngressIPs(s) {
-		holders := c.ledger.Holders(ip).Services
-		held := false
-		for _, k := range holders {
-			held = held || k == key(name)
-		}
-		if len(holders) > 0 && !held || len(holders) == 0 && !c.ledger.InPool(ip) {
-			return false
-		}
-	}
-	return true
+// namesOnly reports whether the load-balancer status of a Service is what we wrote: it names some of these
+// addresses and nothing else.
+func namesOnly(s *corev1.Service, ips []netip.Addr) bool {
+	named := kube.IngressIPs(s)
+	return len(named) > 0 && len(named) == len(s.Status.LoadBalancer.Ingress) &&
+		!slices.ContainsFunc(named, func(ip netip.Addr) bool { return !slices.Contains(ips, ip) })
 }
 
 // forget frees the addresses of a Service that is gone or not ours any more: in the records first, for what

@@ -242,9 +242,21 @@ func TestAuditTellsOfDuplicates(t *testing.T) {
 	w.start("")
 	w.expect("old", "10.0.0.4 True Assigned")
 	w.expect("young", "10.0.0.1 True Assigned")
-	if n := len(slices.DeleteFunc(slices.Clone(w.events), func(e string) bool { return e != "Warning DuplicateAddress" })); n != 2 {
+	duplicates := func() int {
+		return len(slices.DeleteFunc(slices.Clone(w.events), func(e string) bool { return e != "Warning DuplicateAddress" }))
+	}
+	if duplicates() != 2 {
 		t.Errorf("events %q, want DuplicateAddress on both", w.events)
 	}
+	// With a Service of another class: only ours is told, and neither is touched.
+	w.asleep(func() {
+		w.apply("other", ofClass("example.com/other"), withStatus(corev1.LoadBalancerIngress{IP: "10.0.0.4"}))
+	})
+	if duplicates() != 3 {
+		t.Errorf("events %q, want one DuplicateAddress more", w.events)
+	}
+	w.expect("old", "10.0.0.4 True Assigned")
+	w.expect("other", "10.0.0.4")
 }
 
 // TestReleasesOnlyAfterAWrite: an earlier controller may be about to write an address that it committed; the

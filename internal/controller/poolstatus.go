@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -97,12 +98,55 @@ func (c *Controller) writePool(ctx context.Context, o *v1beta1.IPAddressPool, st
 		}
 		return nil // the finalizer follows with the event of this write
 	}
-	has := slices.Contains(o.Finalizers, v1beta1.FinalizerInUse)
-	switch {
-	case inUse && !has && o.DeletionTimestamp == nil:
-		return c.Writer.WriteFinalizers(ctx, o, append(slices.Clone(o.Finalizers), v1beta1.FinalizerInUse))
-	case !inUse && has:
-		return c.Writer.WriteFinalizers(ctx, o, slices.DeleteFunc(slices.Clone(o.Finalizers), func(f string) bool { return f == v1beta1.FinalizerInUse }))
+	if inUse {
+		return c.keepPool(ctx, o)
 	}
-	return nil
+	return c.letPoolGo(ctx, o)
+}
+
+// keepPools keeps the pools that are in use from vanishing; the rest is for another controller to write.
+func (c *Controller) keepPools(ctx context.Context, objects config.Objects, usage map[string]ipam.Usage) error {
+	var failed []error
+	for i := range objects.Pools {
+		if o := &objects.Pools[i]; len(usage[o.Name].Holdings) > 0 {
+			failed = append(failed, c.keepPool(ctx, o))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (c *Controller) keepPool(ctx context.Context, o *v1beta1.IPAddressPool) error {
+	if o.DeletionTimestamp != nil || slices.Contains(o.Finalizers, v1beta1.FinalizerInUse) {
+		return nil
+	}
+	return c.Writer.WriteFinalizers(ctx, o, append(slices.Clone(o.Finalizers), v1beta1.FinalizerInUse))
+}
+
+// letPoolGo lets a pool vanish that nobody uses. Where other classes may, it is asked whether they do: should it be
+// so, the next Report is not for long.
+func (c *Controller) letPoolGo(ctx context.Context, o *v1beta1.IPAddressPool) error {
+	if !slices.Contains(o.Finalizers, v1beta1.FinalizerInUse) {
+		return nil
+	}
+	if used, err := c.usedByOthers(ctx, o.Name); used || err != nil {
+		return err
+	}
+	return c.Writer.WriteFinalizers(ctx, o, slices.DeleteFunc(slices.Clone(o.Finalizers), func(f string) bool { return f == v1beta1.FinalizerInUse }))
+}
+
+// usedByOthers asks the API server whether other classes hold addresses of a pool.
+func (c *Controller) usedByOthers(ctx context.Context, pool string) (bool, error) {
+	c.mu.Lock()
+	alone := len(c.office.live) == 0
+	c.mu.Unlock()
+	if alone {
+		return false, nil
+	}
+	if err := c.Records.Refresh(ctx); err != nil {
+		return false, err
+	}
+	c.learnOthers()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.ledger.Usage()[pool].Holdings) > 0, nil
 }

@@ -32,8 +32,7 @@ func (c *Controller) remembered(s *corev1.Service) ipam.Request {
 	}
 	who := holder(s)
 	for _, e := range c.Records.HeldBy(who) {
-		own := slices.ContainsFunc(e.Holders, func(h record.Holding) bool { return h.Holder == who })
-		if own && !slices.Contains(r.Status, e.Addr) {
+		if e.HeldFor(who, c.Class) && !slices.Contains(r.Status, e.Addr) {
 			r.Status, r.Ours = append(r.Status, e.Addr), true
 		}
 	}
@@ -52,7 +51,7 @@ func (c *Controller) hold(ctx context.Context, s *corev1.Service, d ipam.Decisio
 	var changes []record.Change
 	for _, a := range d.Assigned {
 		e, known := c.Records.Lookup(a.IP)
-		if !known || e.Pool != a.Pool && a.Pool != "" || !isHeldBy(e, who) || !confirmed && !slices.Contains(named, a.IP) {
+		if !known || e.Pool != a.Pool && a.Pool != "" || !e.HeldFor(who, c.Class) || !confirmed && !slices.Contains(named, a.IP) {
 			changes = append(changes, record.Hold(a.IP, who, a.Pool, c.Now(), beside[a.IP]...))
 		}
 	}
@@ -62,7 +61,11 @@ func (c *Controller) hold(ctx context.Context, s *corev1.Service, d ipam.Decisio
 	err := c.Records.Commit(ctx, changes...)
 	var held *record.HeldError
 	if errors.As(err, &held) {
-		c.learn(s, held)
+		_ = level.Info(c.Logger).Log("msg", "somebody else holds an address", "service", s.Namespace+"/"+s.Name, "ip", held.Addr, "holder", held.By, "class", held.Class)
+		if held.Class == c.Class && !held.By.Same(who) {
+			c.Metrics.conflict()
+		}
+		c.learn(who, held)
 	}
 	return err
 }
@@ -103,20 +106,6 @@ func isHeldBy(e record.Entry, who record.Holder) bool {
 	return slices.ContainsFunc(e.Holders, func(h record.Holding) bool { return h.Holder == who })
 }
 
-// learn has the ledger give up an address that the records say is somebody else's. An earlier or later Service of
-// the same name is not: it is this one that is seen too late, and its next version is on its way.
-func (c *Controller) learn(s *corev1.Service, held *record.HeldError) {
-	if held.By.Same(holder(s)) {
-		return
-	}
-	_ = level.Warn(c.Logger).Log("msg", "the records know another holder of an address", "service", s.Namespace+"/"+s.Name, "ip", held.Addr, "holder", held.By)
-	c.mu.Lock()
-	changed := c.ledger.Deny(ipam.Key{Namespace: s.Namespace, Name: s.Name}, held.Addr, held.Error())
-	c.mu.Unlock()
-	c.Metrics.conflict()
-	c.follow(changed, types.NamespacedName{})
-}
-
 // letGo releases in the records what a Service's status no longer names. An earlier controller may still be
 // about to write one of these addresses to the Service as it saw it: so a status must have been written since,
 // and if it was not just now, it is, with nothing new in it but the time.
@@ -145,7 +134,7 @@ func (c *Controller) release(ctx context.Context, changes []record.Change) error
 	c.mu.Lock()
 	for _, r := range changes {
 		if e, _ := c.Records.Lookup(r.Addr); len(e.Holders) == 0 {
-			changed = both(changed, c.ledger.Allow(r.Addr))
+			changed = both(changed, c.learnOther(record.Entry{Addr: r.Addr}))
 		}
 	}
 	c.mu.Unlock()
@@ -155,14 +144,15 @@ func (c *Controller) release(ctx context.Context, changes []record.Change) error
 	return nil
 }
 
-// releases lets go of what an object holds but for some addresses, and of all that others of its name hold,
-// if the API server confirms that they are gone.
+// releases lets go of what an object holds by our class but for some addresses, and of all that others of its
+// name hold, if the API server confirms that they are gone. What they hold by another class is left to that one,
+// unless it is not in office.
 func (c *Controller) releases(who record.Holder, but []netip.Addr) []record.Change {
 	var changes []record.Change
 	for _, e := range c.Records.HeldBy(who) {
 		for _, h := range e.Holders {
 			switch {
-			case !h.Same(who):
+			case !h.Same(who), c.leftTo(h):
 			case h.UID != who.UID:
 				changes = append(changes, record.ReleaseGone(e.Addr, h.Holder, c.Now()))
 			case !slices.Contains(but, e.Addr):
@@ -171,6 +161,13 @@ func (c *Controller) releases(who record.Holder, but []netip.Addr) []record.Chan
 		}
 	}
 	return changes
+}
+
+// leftTo reports whether it is for the controller of another class to let go of a holding.
+func (c *Controller) leftTo(h record.Holding) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return h.Kind == record.Service && h.Class != c.Class && c.office.live[h.Class]
 }
 
 // releaseAll releases in the records whatever an object holds, and others of its name that are gone.

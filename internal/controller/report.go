@@ -29,8 +29,11 @@ func (c *Controller) judge(ctx context.Context, objects config.Objects, faults [
 	c.faults = faults
 	c.mu.Unlock()
 	c.Metrics.faults(faults)
-	var failed []error
+	failed := []error{c.keepOffice(ctx)}
 	for i := range objects.L2Advertisements {
+		if !c.reports() {
+			break
+		}
 		o := &objects.L2Advertisements[i]
 		failed = append(failed, c.judgeOne(ctx, o, o.Status.Conditions, faultsOf(faults, config.KindL2Advertisement, o.Name)))
 	}
@@ -103,8 +106,12 @@ func readiness(generation int64, faults []config.Fault) metav1.Condition {
 }
 
 // Report writes what the statuses of pools and reservations say, keeps the pools in use from vanishing, and frees what has been
-// kept for long enough.
+// kept for long enough. Of several controllers with different classes one writes; all keep pools from vanishing.
 func (c *Controller) Report(ctx context.Context, objects config.Objects) error {
+	defer c.Queue.EnqueueReport(renewEvery)
+	if err := errors.Join(c.keepOffice(ctx), c.refresh(ctx)); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	changed := c.ledger.Tick(c.Now())
 	usage, snapshot, faults, expiry := c.ledger.Usage(), c.snapshot, c.faults, c.ledger.Expiry()
@@ -116,6 +123,9 @@ func (c *Controller) Report(ctx context.Context, objects config.Objects) error {
 		c.Queue.EnqueueReport(expiry.Sub(c.Now()))
 	}
 	c.Metrics.pools(snapshot, usage)
+	if !c.reports() {
+		return c.keepPools(ctx, objects, usage)
+	}
 	var failed []error
 	for i := range objects.Reservations {
 		o := &objects.Reservations[i]

@@ -57,7 +57,20 @@ func (c *Controller) reserve(ctx context.Context, objects config.Objects) error 
 func (c *Controller) reservations() []ipam.Reservation {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.snapshot.Reservations
+	return c.asReported(c.snapshot.Reservations)
+}
+
+// asReported returns the reservations as they are to be decided on. For a controller that does not report on them
+// they hold what their statuses say, for another one decides. mu is held.
+func (c *Controller) asReported(all []ipam.Reservation) []ipam.Reservation {
+	if c.office.reports(c.Now()) {
+		return all
+	}
+	var fixed []ipam.Reservation
+	for _, r := range all {
+		fixed = append(fixed, ipam.Reservation{Key: r.Key, Created: r.Created, Addresses: r.Status, Status: r.Status})
+	}
+	return fixed
 }
 
 func (c *Controller) goneReservations(exists map[ipam.Key]bool) []ipam.Key {
@@ -83,7 +96,12 @@ func (c *Controller) carryOut(ctx context.Context, r *v1beta1.IPReservation, fau
 		}
 	}
 	if len(changes) > 0 {
-		if err := c.Records.Commit(ctx, changes...); err != nil {
+		err := c.Records.Commit(ctx, changes...)
+		var held *record.HeldError
+		if errors.As(err, &held) {
+			c.learn(who, held)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -24,6 +24,9 @@ func (c *Controller) Start(ctx context.Context, objects config.Objects, list fun
 	if err := c.Records.Load(ctx); err != nil {
 		return err
 	}
+	if err := c.keepOffice(ctx); err != nil {
+		return err
+	}
 	services, err := list(ctx)
 	if err != nil {
 		return err
@@ -36,7 +39,7 @@ func (c *Controller) Start(ctx context.Context, objects config.Objects, list fun
 	for i := range services {
 		if kube.IsOurs(&services[i], c.Class) {
 			r := c.remembered(&services[i])
-			requests, versions[r.Service] = append(requests, r), version{holder(&services[i]), services[i].ResourceVersion}
+			requests, versions[r.Service] = append(requests, r), version{holder(&services[i]), services[i].ResourceVersion, true}
 		}
 	}
 	c.mu.Lock()
@@ -45,10 +48,11 @@ func (c *Controller) Start(ctx context.Context, objects config.Objects, list fun
 	c.ledger.Tick(c.Now())
 	c.ledger.SetPools(snapshot.Pools)
 	c.ledger.Quarantine(strangers(objects.Pools))
+	c.versions, c.others = versions, map[netip.Addr]string{}
 	c.recall(requests)
-	changed := c.ledger.Load(requests, snapshot.Reservations)
-	c.versions = versions
+	changed := c.ledger.Load(requests, c.asReported(snapshot.Reservations))
 	c.mu.Unlock()
+	c.learnOthers()
 	c.holdAll(ctx, changed.Services)
 	_ = level.Info(c.Logger).Log("msg", "serving", "class", c.Class, "pools", len(snapshot.Pools), "services", len(requests))
 	c.audit(services)
@@ -59,21 +63,21 @@ func (c *Controller) Start(ctx context.Context, objects config.Objects, list fun
 
 // recall tells the ledger, before it loads the requests, what the records know of addresses beside who holds
 // them. What was released is kept for a deleted Service, not for a reservation or a Service that has moved on. What
-// a Service holds that is not ours any more is nobody's until it has been given up.
+// Services of other classes hold is theirs, and what a Service holds that is not ours any more is nobody's until it
+// has been given up.
 func (c *Controller) recall(requests []ipam.Request) {
 	served := map[ipam.Key]bool{}
 	for _, r := range requests {
 		served[r.Service] = len(r.Status) > 0
 	}
+	serves := func(k ipam.Key) bool { _, ours := served[k]; return ours }
 	for e := range c.Records.All() {
 		switch {
 		case len(e.Holders) > 0:
 			c.ledger.CameFrom(e.Addr, e.Pool)
-			for _, h := range e.Holders {
-				k := ipam.Key{Namespace: h.Namespace, Name: h.Name}
-				if _, ours := served[k]; h.Kind == record.Service && !ours {
-					c.ledger.Deny(k, e.Addr, "it is still held by "+k.String())
-				}
+			if o, is := otherThan(e, c.Class, serves, func(ipam.Key) bool { return true }); is {
+				c.others[e.Addr] = o.Text
+				c.ledger.Deny(e.Addr, o, ipam.Key{}, false)
 			}
 		case len(e.Previous) > 0:
 			last := e.Previous[0]
@@ -86,7 +90,8 @@ func (c *Controller) recall(requests []ipam.Request) {
 	}
 }
 
-// releaseGone releases in the records what is held by objects that went while nobody was looking.
+// releaseGone releases in the records what is held by objects that went while nobody was looking. What was held by
+// a class that has no controller in office any more is among it.
 func (c *Controller) releaseGone(ctx context.Context, objects config.Objects, services []corev1.Service) error {
 	alive := map[record.Holder]bool{}
 	for i := range services {
@@ -99,8 +104,8 @@ func (c *Controller) releaseGone(ctx context.Context, objects config.Objects, se
 	for e := range c.Records.All() {
 		for _, h := range e.Holders {
 			switch {
-			case alive[h.Holder]:
-			case h.Kind == record.Service: // they were listed after the records were taken over
+			case alive[h.Holder], c.leftTo(h):
+			case h.Kind == record.Service && h.Class == c.Class: // they were listed after the records were taken over
 				changes = append(changes, record.Release(e.Addr, h.Holder, c.Now()))
 			default:
 				changes = append(changes, record.ReleaseGone(e.Addr, h.Holder, c.Now()))
@@ -114,22 +119,22 @@ func (c *Controller) releaseGone(ctx context.Context, objects config.Objects, se
 }
 
 // audit reports the addresses that stand in the statuses of several Services which may not share them:
-// somebody else must have made them. The Services that do not keep theirs are told like any other.
+// somebody else must have made them. The Services that do not keep theirs are told like any other. Where one is of
+// another class, only ours are told.
 func (c *Controller) audit(services []corev1.Service) {
 	named := map[netip.Addr][]*corev1.Service{}
 	for i := range services {
 		for _, ip := range kube.IngressIPs(&services[i]) {
-			if kube.IsOurs(&services[i], c.Class) {
-				named[ip] = append(named[ip], &services[i])
-			}
+			named[ip] = append(named[ip], &services[i])
 		}
 	}
 	for ip, list := range named {
+		ours := func(s *corev1.Service) bool { return kube.IsOurs(s, c.Class) }
 		loses := func(s *corev1.Service) bool {
 			d := c.decision(types.NamespacedName{Namespace: s.Namespace, Name: s.Name})
 			return !slices.Contains(d.IPs(), ip)
 		}
-		if len(list) < 2 || !slices.ContainsFunc(list, loses) {
+		if len(list) < 2 || !slices.ContainsFunc(list, ours) || !slices.ContainsFunc(list, loses) {
 			continue
 		}
 		var who []string
@@ -141,6 +146,9 @@ func (c *Controller) audit(services []corev1.Service) {
 		_ = level.Error(c.Logger).Log("msg", "duplicate address", "ip", ip, "services", strings.Join(who, ","))
 		c.Metrics.conflict()
 		for _, s := range list {
+			if !ours(s) {
+				continue
+			}
 			c.Event(s, corev1.EventTypeWarning, "DuplicateAddress", "AuditAddresses", text)
 		}
 	}

@@ -33,6 +33,7 @@ import (
 type world struct {
 	t          *testing.T
 	controller *Controller
+	rival      *Controller // of another class
 	objects    config.Objects
 	services   map[types.NamespacedName]*corev1.Service
 	records    *records
@@ -44,29 +45,52 @@ type world struct {
 	tolerate   bool // errors, after which a Service is tried again
 	events     []string
 	clock      time.Time
+	step       time.Duration // from one look at the clock to the next
 }
 
 func newWorld(t *testing.T) *world {
-	return &world{t: t, services: map[types.NamespacedName]*corev1.Service{}, records: newRecords(), clock: time.Unix(1_700_000_000, 0)}
+	w := &world{t: t, services: map[types.NamespacedName]*corev1.Service{}, clock: time.Unix(1_700_000_000, 0), step: time.Second}
+	w.records = newRecords(w.now)
+	return w
 }
 
 // start runs a controller (a new one, if one ran before) until nothing is left to do.
 func (w *world) start(class string) {
 	w.t.Helper()
 	w.queue = nil
+	w.controller = w.launch(class)
+	w.settle()
+}
+
+// startRival is start for a second controller.
+func (w *world) startRival(class string) {
+	w.t.Helper()
+	w.rival = w.launch(class)
+	w.settle()
+}
+
+func (w *world) launch(class string) *Controller {
+	w.t.Helper()
 	metrics, err := NewMetrics(prometheus.NewRegistry())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.controller = New(Config{Class: class, Writer: w, Records: w.records, Queue: w, Event: w.event, Metrics: metrics,
+	c := New(Config{Class: class, Writer: w, Records: w.records.of(class), Queue: w, Event: w.event, Metrics: metrics,
 		Logger: log.NewNopLogger(), Now: w.now})
 	for _, s := range w.services {
 		w.Enqueue(client.ObjectKeyFromObject(s))
 	}
-	if err := w.controller.Start(context.Background(), w.objects, w.list); err != nil {
+	if err := c.Start(context.Background(), w.objects, w.list); err != nil {
 		w.t.Fatal(err)
 	}
-	w.settle()
+	return c
+}
+
+func (w *world) controllers() []*Controller {
+	if w.rival == nil {
+		return []*Controller{w.controller}
+	}
+	return []*Controller{w.controller, w.rival}
 }
 
 func (w *world) list(context.Context) ([]corev1.Service, error) {
@@ -77,7 +101,7 @@ func (w *world) list(context.Context) ([]corev1.Service, error) {
 	return all, nil
 }
 
-func (w *world) now() time.Time { w.clock = w.clock.Add(time.Second); return w.clock }
+func (w *world) now() time.Time { w.clock = w.clock.Add(w.step); return w.clock }
 
 // Enqueue and the next two are the queue.
 func (w *world) Enqueue(names ...types.NamespacedName) { w.queue = append(w.queue, names...) }
@@ -102,30 +126,48 @@ func (w *world) settle() {
 		}
 		name := w.queue[0]
 		w.queue = w.queue[1:]
-		var seen *corev1.Service
-		if s := w.services[name]; s != nil {
-			seen = s.DeepCopy()
+		for _, c := range w.controllers() {
+			w.callService(c, name)
 		}
-		switch err := w.controller.Service(context.Background(), name, seen); {
-		case err != nil && w.tolerate:
-			w.Enqueue(name)
-		case err != nil:
-			w.t.Fatal(err)
-		}
+	}
+}
+
+func (w *world) callService(c *Controller, name types.NamespacedName) {
+	w.t.Helper()
+	var seen *corev1.Service
+	if s := w.services[name]; s != nil {
+		seen = s.DeepCopy()
+	}
+	switch err := c.Service(context.Background(), name, seen); {
+	case err != nil && w.tolerate:
+		w.Enqueue(name)
+	case err != nil:
+		w.t.Fatal(err)
 	}
 }
 
 // callRest makes the calls that are not about one Service.
 func (w *world) callRest() {
 	w.t.Helper()
-	call := w.controller.Report
-	if w.configure {
-		call = w.controller.Configure
-	}
+	configure := w.configure
 	w.configure, w.report = false, false
-	if err := call(context.Background(), w.objects); err != nil {
-		w.t.Fatal(err)
+	for _, c := range w.controllers() {
+		call := c.Report
+		if configure {
+			call = c.Configure
+		}
+		if err := call(context.Background(), w.objects); err != nil {
+			w.t.Fatal(err)
+		}
 	}
+}
+
+// later lets a time pass, after which the controllers are called as they have asked to be.
+func (w *world) later(d time.Duration) {
+	w.t.Helper()
+	w.clock = w.clock.Add(d)
+	w.report = true
+	w.settle()
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -308,19 +350,49 @@ func (w *world) expectPool(name string, status metav1.ConditionStatus, reason, m
 
 // records are allocation records in memory. They obey the rules of the real ones.
 type records struct {
-	blocks map[netip.Prefix]record.Block
+	blocks  map[netip.Prefix]record.Block
+	class   string
+	offices map[string]time.Time // by class, when it was in office last
+	now     func() time.Time
 }
 
-func newRecords() *records { return &records{map[netip.Prefix]record.Block{}} }
+func newRecords(now func() time.Time) *records {
+	return &records{blocks: map[netip.Prefix]record.Block{}, offices: map[string]time.Time{}, now: now}
+}
 
-func (r *records) Load(context.Context) error { return nil }
+// of returns the same records for a controller of a class.
+func (r *records) of(class string) *records {
+	mine := *r
+	mine.class = class
+	return &mine
+}
+
+func (r *records) Load(context.Context) error    { return nil }
+func (r *records) Confirm(context.Context) error { return nil }
+func (r *records) Refresh(context.Context) error { return nil }
+
+func (r *records) Renew(context.Context) (terms []record.Term, _ error) {
+	r.offices[r.class] = r.now()
+	for class, renewed := range r.offices {
+		terms = append(terms, record.Term{Class: class, Renewed: renewed})
+	}
+	return terms, nil
+}
 
 func (r *records) Commit(_ context.Context, changes ...record.Change) error {
 	var failed []error
 	for _, c := range changes {
+		c.Class = r.class
 		p := record.BlockOf(c.Addr)
 		if _, known := r.blocks[p]; !known {
 			r.blocks[p] = record.New(p)
+		}
+		if e, _ := r.blocks[p].Lookup(c.Addr); c.Gone {
+			for _, h := range e.Holders {
+				if h.Holder == c.Holder {
+					c.Class = h.Class
+				}
+			}
 		}
 		_, err := r.blocks[p].Apply(c)
 		failed = append(failed, err)

@@ -21,7 +21,7 @@ type Ledger struct {
 	retained     map[netip.Addr]retention
 	released     map[netip.Addr]time.Time // when an address that is free became so
 	quarantine   map[netip.Addr]Stranger  // addresses that a stranger uses
-	denied       map[netip.Addr]string    // addresses that others have, as only they know
+	denied       map[netip.Addr]Other     // addresses that others have
 	cameFrom     map[netip.Addr]string    // of what is held and in no pool: the pool that contained it last
 	waiting      []*entry                 // those that miss something, in the order in which they are served
 	onlookers    map[netip.Addr][]*entry  // of those that wait: who is told what stands in the way at an address
@@ -42,7 +42,7 @@ func NewLedger() *Ledger {
 	return &Ledger{
 		services: map[Key]*entry{}, reservations: map[Key]*entry{}, held: map[netip.Addr][]*entry{},
 		tenants: map[string]map[netip.Addr]int{}, sharing: map[string]map[netip.Addr]bool{}, retained: map[netip.Addr]retention{},
-		released: map[netip.Addr]time.Time{}, quarantine: map[netip.Addr]Stranger{}, denied: map[netip.Addr]string{}, cameFrom: map[netip.Addr]string{},
+		released: map[netip.Addr]time.Time{}, quarantine: map[netip.Addr]Stranger{}, denied: map[netip.Addr]Other{}, cameFrom: map[netip.Addr]string{},
 		onlookers: map[netip.Addr][]*entry{}, passed: map[netip.Addr]bool{},
 	}
 }

@@ -21,7 +21,7 @@ type Usage struct {
 	Holdings    []Holding      // sorted by address, then reservations first, then by name
 }
 
-// Usage returns what is held of each pool in force, by name.
+// Usage returns what is held of each pool in force, by name: also what others hold.
 func (l *Ledger) Usage() map[string]Usage {
 	all := map[string]Usage{}
 	for _, p := range l.pools {
@@ -35,6 +35,19 @@ func (l *Ledger) Usage() map[string]Usage {
 		u.Assigned[FamilyOf(ip)]++
 		for _, e := range holders {
 			u.Holdings = append(u.Holdings, Holding{ip, e.Service, e.isReservation})
+		}
+		all[l.poolName(ip)] = u
+	}
+	for ip, o := range l.denied {
+		u, known := all[l.poolName(ip)]
+		if !known || len(o.By) == 0 {
+			continue
+		}
+		if len(l.held[ip]) == 0 {
+			u.Assigned[FamilyOf(ip)]++
+		}
+		for _, k := range o.By {
+			u.Holdings = append(u.Holdings, Holding{IP: ip, Key: k})
 		}
 		all[l.poolName(ip)] = u
 	}
@@ -63,38 +76,4 @@ func (h Holding) compare(o Holding) int {
 		return 1
 	}
 	return cmp.Or(h.IP.Compare(o.IP), cmp.Compare(h.Key.Namespace, o.Key.Namespace), cmp.Compare(h.Key.Name, o.Key.Name))
-}
-
-// Deny takes an address away from a Service that has been told by others, in their right, that it is theirs:
-// nobody is given it until Allow. text says whose it is.
-func (l *Ledger) Deny(k Key, ip netip.Addr, text string) Changed {
-	l.denied[ip] = text
-	l.pass(ip)
-	e, known := l.services[k]
-	if !known || !l.holds(e, ip) {
-		return l.retell()
-	}
-	e.Assigned = slices.DeleteFunc(e.Assigned, func(a Assignment) bool { return a.IP == ip })
-	e.lingering = slices.DeleteFunc(e.lingering, func(a netip.Addr) bool { return a == ip })
-	l.vacate(e, ip)
-	l.unwait(e)
-	var changed Changed
-	if l.decide(e) {
-		changed.add(e)
-	}
-	return changed.and(l.serveWaiting())
-}
-
-// Allow ends Deny: the address is nobody else's any more.
-func (l *Ledger) Allow(ip netip.Addr) Changed {
-	if _, denied := l.denied[ip]; !denied {
-		return Changed{}
-	}
-	delete(l.denied, ip)
-	l.freed = true
-	l.pass(ip)
-	if len(l.held[ip]) == 0 {
-		l.free(ip)
-	}
-	return l.serveWaiting()
 }

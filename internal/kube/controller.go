@@ -17,6 +17,7 @@ import (
 
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
 	"github.com/lanyard-lb/lanyard/internal/config"
+	"github.com/lanyard-lb/lanyard/internal/record"
 )
 
 // Allocator is what the controller's loop offers to be driven by. Service is called by several goroutines,
@@ -153,14 +154,16 @@ func (q *AllocationQueue) next(ctx context.Context) (more bool, _ error) {
 	}
 	defer q.queue.Done(t)
 	var fenced *FencedError
+	var held *record.HeldError
 	switch err := q.do(ctx, t); {
 	case errors.As(err, &fenced):
 		return false, err
 	case err == nil:
 		q.queue.Forget(t)
 	case ctx.Err() != nil:
-	case apierrors.IsConflict(err):
-		// Our cache was behind: the newer version is on its way and brings its own event.
+	case apierrors.IsConflict(err), errors.As(err, &held):
+		// Our cache was behind, and the newer version is on its way and brings its own event; or what we knew
+		// of addresses was, and we know better now.
 		q.queue.AddRateLimited(t)
 	default:
 		_ = level.Error(q.cluster.logger).Log("msg", "could not carry out a change, trying again", "service", t.NamespacedName, "err", err)

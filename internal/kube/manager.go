@@ -2,6 +2,8 @@ package kube
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -32,6 +34,7 @@ type Options struct {
 	Kubeconfig             string // path; empty: the Pod's service account
 	Namespace              string // of Lanyard itself: the lease and the speakers' Service
 	LeaderElect            bool
+	Class                  string // of the Services to serve: each has a lease, and a leader, of its own
 	MetricsBindAddress     string // host:port; "0" serves none
 	HealthProbeBindAddress string // host:port; "0" serves none
 	Logger                 log.Logger
@@ -65,7 +68,7 @@ func Connect(o Options) (*Cluster, error) {
 		Scheme:                        scheme,
 		Logger:                        logger,
 		LeaderElection:                o.LeaderElect,
-		LeaderElectionID:              o.Component,
+		LeaderElectionID:              LeaseName(o.Component, o.Class),
 		LeaderElectionNamespace:       o.Namespace,
 		LeaderElectionReleaseOnCancel: true,
 		Metrics:                       metricsserver.Options{BindAddress: o.MetricsBindAddress},
@@ -82,6 +85,16 @@ func Connect(o Options) (*Cluster, error) {
 		return nil, err
 	}
 	return &Cluster{manager: m, namespace: o.Namespace, logger: o.Logger}, nil
+}
+
+// LeaseName returns the name of the lease that the leader of a class holds: the component's, and for a class the
+// first 8 digits of its SHA-256 sum after that.
+func LeaseName(component, class string) string {
+	if class == "" {
+		return component
+	}
+	sum := sha256.Sum256([]byte(class))
+	return component + "-" + hex.EncodeToString(sum[:4])
 }
 
 // AddReadyCheck makes the readiness probe fail, with the error as its reason, while check returns one.

@@ -32,15 +32,22 @@ type recordsAPI interface {
 //   - A status is given an address only after Commit of its Hold, and is written as it was seen before that
 //     Commit (with its resourceVersion), even when the Hold has long been in the record: Commit then confirms
 //     it. What the status names already, as seen, needs no Commit.
+//
 //   - Release is committed only after the holder is gone, or after a status without the address has been
 //     written: one that the API server has given a new resourceVersion. A write that changes nothing does not.
+//     For a Service that is not this class's to serve any more it does: it shows that it was not seen too late.
+//
 //   - Nobody infers from a cache that another holder is gone. ReleaseGone asks the API server.
 //
-// Load takes every record over for a new epoch; from then on no controller of an older one can commit
-// anything, and so can never write an address that was released behind its back. All methods are safe for
-// concurrent use.
+//   - A status is deprived of an address only after Confirm, and is written as it was seen before.
+//
+// Load takes every record over for a new epoch of this controller's class; from then on no controller of an
+// older one can commit or confirm anything, and so can never write an address that was released behind its
+// back. Controllers of different classes of Services share the records: they do not fence each other off, but
+// what one has committed nobody else can. All methods are safe for concurrent use.
 type Records struct {
 	api    recordsAPI
+	class  string
 	writer string
 	logger log.Logger
 
@@ -62,22 +69,22 @@ func (d directAPI) Update(ctx context.Context, o client.Object, opts ...client.U
 	return d.writer.Update(ctx, o, opts...)
 }
 
-// NewRecords returns Records that know nothing until Load. Neither needs Run.
-func (c *Cluster) NewRecords() *Records {
+// NewRecords returns Records for a class of Services that know nothing until Load. Neither needs Run.
+func (c *Cluster) NewRecords(class string) *Records {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
 	api := directAPI{Reader: c.manager.GetAPIReader(), writer: c.manager.GetClient()}
-	return newRecords(api, host+"_"+string(uuid.NewUUID()), c.logger)
+	return newRecords(api, class, host+"_"+string(uuid.NewUUID()), c.logger)
 }
 
-func newRecords(api recordsAPI, writer string, logger log.Logger) *Records {
-	return &Records{api: api, writer: writer, logger: logger}
+func newRecords(api recordsAPI, class, writer string, logger log.Logger) *Records {
+	return &Records{api: api, class: class, writer: writer, logger: logger}
 }
 
-// FencedError says that another controller has taken the records over. This process cannot commit anything
-// any more and should end.
+// FencedError says that another controller of this class has taken the records over. This process cannot commit
+// anything any more and should end.
 type FencedError struct {
 	By    string // the process
 	Epoch int64
@@ -96,31 +103,38 @@ const claimers = 16
 // in a record is logged and, with the next write, dropped.
 func (r *Records) Load(ctx context.Context) error {
 	t := newTerm(r)
-	prefixes, err := r.list(ctx, t)
+	found, err := r.list(ctx)
 	if err != nil {
 		return err
+	}
+	for p, o := range found {
+		s := t.slot(p)
+		s.learn(o)
+		t.epoch = max(t.epoch, s.view.Term(r.class).Epoch)
 	}
 	t.epoch++
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(claimers)
-	for _, p := range prefixes {
-		group.Go(func() error { return t.slot(p).commit(ctx, nil) })
+	for p := range found {
+		group.Go(func() error { return t.slot(p).commit(ctx, request{}) })
 	}
+	group.Go(func() error { return t.slot(record.Office()).commit(ctx, request{renew: true}) }) // there is always one to confirm by
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("take the allocation records over: %w", err)
 	}
 	r.mu.Lock()
 	r.term = t
 	r.mu.Unlock()
-	_ = level.Info(r.logger).Log("msg", "allocation records taken over", "records", len(prefixes), "epoch", t.epoch)
+	_ = level.Info(r.logger).Log("msg", "allocation records taken over", "records", len(found), "class", r.class, "epoch", t.epoch)
 	return nil
 }
 
 // page is how many records are listed by one request.
 const page = 200
 
-// list puts all records into a term that nobody else uses yet, and their highest epoch.
-func (r *Records) list(ctx context.Context, t *term) (prefixes []netip.Prefix, _ error) {
+// list asks the API server for all records.
+func (r *Records) list(ctx context.Context) (map[netip.Prefix]*v1beta1.IPAllocationRecord, error) {
+	found := map[netip.Prefix]*v1beta1.IPAllocationRecord{}
 	for next := ""; ; {
 		var records v1beta1.IPAllocationRecordList
 		if err := r.api.List(ctx, &records, client.Limit(page), client.Continue(next)); err != nil {
@@ -133,12 +147,10 @@ func (r *Records) list(ctx context.Context, t *term) (prefixes []netip.Prefix, _
 				_ = level.Warn(r.logger).Log("msg", "left an allocation record out: its name and block do not go together", "record", o.Name, "block", o.Block)
 				continue
 			}
-			t.epoch = max(t.epoch, o.Epoch)
-			t.slot(p).learn(o)
-			prefixes = append(prefixes, p)
+			found[p] = o
 		}
 		if next = records.Continue; next == "" {
-			return prefixes, nil
+			return found, nil
 		}
 	}
 }
@@ -148,7 +160,7 @@ func (r *Records) list(ctx context.Context, t *term) (prefixes []netip.Prefix, _
 // those of the ones that failed, and the others are made. Among the errors are
 //
 //   - *record.HeldError: somebody else holds the address, as the API server tells at this time;
-//   - *record.FencedError, *record.FullError;
+//   - *FencedError, *record.FullError;
 //   - errors of the API server, wrapped, and that of ctx: then it is not known whether the changes of the
 //     block were made. Until a later Commit says so, a Hold may stand in the record.
 //
@@ -157,7 +169,7 @@ func (r *Records) list(ctx context.Context, t *term) (prefixes []netip.Prefix, _
 func (r *Records) Commit(ctx context.Context, changes ...record.Change) error {
 	t := r.current()
 	if t == nil {
-		return errors.New("commit to the allocation records: they are not loaded")
+		return errNotLoaded
 	}
 	byBlock := map[netip.Prefix][]record.Change{}
 	for _, c := range changes {
@@ -165,21 +177,17 @@ func (r *Records) Commit(ctx context.Context, changes ...record.Change) error {
 		if !p.IsValid() {
 			return fmt.Errorf("commit to the allocation records: no address for %s", c.Holder)
 		}
+		c.Class = r.class
 		byBlock[p] = append(byBlock[p], c)
 	}
-	var wait sync.WaitGroup
-	failed := make(chan error, len(byBlock))
+	requests := map[netip.Prefix]request{}
 	for p, list := range byBlock {
-		wait.Go(func() { failed <- t.slot(p).commit(ctx, list) })
+		requests[p] = request{changes: list}
 	}
-	wait.Wait()
-	close(failed)
-	var all []error
-	for err := range failed {
-		all = append(all, err)
-	}
-	return errors.Join(all...)
+	return t.commit(ctx, requests)
 }
+
+var errNotLoaded = errors.New("the allocation records are not loaded")
 
 func (r *Records) current() *term {
 	r.mu.Lock()

@@ -28,17 +28,26 @@ type town struct {
 	people  map[string]inhabitant
 	counts  map[string]int
 	version int
+	offices map[string]tenure // by class, the one that has come into office last
+}
+
+// tenure is an office that has come in, as of a version.
+type tenure struct {
+	writer string
+	epoch  int64
+	from   int
 }
 
 // inhabitant is a Service as somebody has seen it; its status names at most one address.
 type inhabitant struct {
 	uid     string
 	version int
+	class   string
 	status  netip.Addr
 }
 
 func newTown(t *testing.T, seed uint64) *town {
-	w := &town{server: newServer(), t: t, chance: rand.New(rand.NewPCG(seed, 1)), people: map[string]inhabitant{}, counts: map[string]int{}}
+	w := &town{server: newServer(), t: t, chance: rand.New(rand.NewPCG(seed, 1)), people: map[string]inhabitant{}, counts: map[string]int{}, offices: map[string]tenure{}}
 	w.between = w.pause
 	w.fault = func() (error, bool) {
 		if w.dice(50) != 0 {
@@ -72,13 +81,45 @@ func (w *town) pause() {
 
 // create makes a Service anew, with the next UID.
 func (w *town) create(name string) {
+	class := w.class()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.version++
-	w.people[name] = inhabitant{uid: fmt.Sprint(name, "-", w.version), version: w.version}
+	w.people[name] = inhabitant{uid: fmt.Sprint(name, "-", w.version), version: w.version, class: class}
 	w.server.mu.Lock()
 	defer w.server.mu.Unlock()
 	w.services["default/"+name] = w.people[name].uid
+}
+
+func (w *town) class() string { return []string{"", "x"}[w.dice(2)] }
+
+// retype changes the class of a Service by way of another type, with which the API server clears the status.
+func (w *town) retype(name string) {
+	class := w.class()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.version++
+	w.people[name] = inhabitant{uid: w.people[name].uid, version: w.version, class: class}
+	w.counts["retyped"]++
+}
+
+// inOffice notes that an office has come in.
+func (w *town) inOffice(o *office) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if epoch := o.records.current().epoch; epoch > w.offices[o.records.class].epoch {
+		w.offices[o.records.class] = tenure{writer: o.records.writer, epoch: epoch, from: w.version}
+	}
+}
+
+// checkDeprived sees to it that nobody is deprived of an address by a controller after another one of its class
+// has come into office. mu is held.
+func (w *town) checkDeprived(o *office, name string, seen inhabitant, addr netip.Addr) {
+	last := w.offices[seen.class]
+	if seen.status.IsValid() && seen.status != addr && last.writer != o.records.writer && seen.version > last.from {
+		w.t.Errorf("%s is deprived of %s by %s, and %s is in office since version %d; seen at %d",
+			name, seen.status, o.records.writer, last.writer, last.from, seen.version)
+	}
 }
 
 func (w *town) look(name string) inhabitant {
@@ -88,7 +129,8 @@ func (w *town) look(name string) inhabitant {
 }
 
 // write writes a status as it was seen, and sees to it that no other status names the address.
-func (w *town) write(name string, seen inhabitant, addr netip.Addr) bool {
+func (o *office) write(name string, seen inhabitant, addr netip.Addr) bool {
+	w := o.town
 	w.pause()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -96,13 +138,14 @@ func (w *town) write(name string, seen inhabitant, addr netip.Addr) bool {
 		w.counts["conflict"]++
 		return false
 	}
+	w.checkDeprived(o, name, seen, addr)
 	for other, o := range w.people {
 		if other != name && addr.IsValid() && o.status == addr {
 			w.t.Errorf("%s stands in the statuses of %s and %s", addr, name, other)
 		}
 	}
 	w.version++
-	w.people[name] = inhabitant{uid: seen.uid, version: w.version, status: addr}
+	w.people[name] = inhabitant{uid: seen.uid, version: w.version, class: seen.class, status: addr}
 	w.counts["written"]++
 	return true
 }
@@ -115,7 +158,10 @@ type office struct {
 }
 
 func (o *office) commit(c record.Change) bool {
-	err := o.records.Commit(context.Background(), c)
+	return o.succeeds(o.records.Commit(context.Background(), c))
+}
+
+func (o *office) succeeds(err error) bool {
 	var fenced *FencedError
 	var held *record.HeldError
 	switch {
@@ -137,6 +183,7 @@ func (o *office) start() {
 	for o.records.Load(context.Background()) != nil {
 		o.count("start failed")
 	}
+	o.inOffice(o)
 }
 
 // work gives, takes and moves addresses, of Services as they were seen some time ago.
@@ -149,6 +196,16 @@ func (o *office) work(names []string, steps int) {
 		}
 		if o.dice(40) == 0 {
 			o.create(name)
+		}
+		if o.dice(30) == 0 {
+			o.retype(name)
+		}
+		if o.dice(20) == 0 {
+			o.succeeds(o.records.Refresh(context.Background()))
+		}
+		if seen[name].class != o.records.class {
+			o.giveUp(name, seen[name])
+			continue
 		}
 		if o.dice(8) == 0 {
 			o.sweep(name, seen[name])
@@ -167,9 +224,39 @@ func (o *office) move(name string, seen inhabitant) {
 	if want.IsValid() && !o.commit(record.Hold(want, self, "lan", time.Now())) {
 		return
 	}
+	if seen.status.IsValid() && want != seen.status && !o.succeeds(o.records.Confirm(context.Background())) {
+		return
+	}
 	if o.write(name, seen, want) && seen.status.IsValid() && seen.status != want {
 		o.commit(record.Release(seen.status, self, time.Now()))
 	}
+}
+
+// giveUp releases what is recorded of a Service that is of another class now.
+func (o *office) giveUp(name string, seen inhabitant) {
+	self := record.Holder{Kind: record.Service, Namespace: "default", Name: name, UID: seen.uid}
+	var changes []record.Change
+	for _, e := range o.records.HeldBy(self) {
+		if e.HeldFor(self, o.records.class) && e.Addr != seen.status {
+			changes = append(changes, record.Release(e.Addr, self, time.Now()))
+		}
+	}
+	o.reload <- struct{}{} // what is under way here would end with the process
+	err := error(nil)
+	if len(changes) > 0 && o.matches(name, seen) {
+		o.count("given up")
+		err = o.records.Commit(context.Background(), changes...)
+	}
+	<-o.reload
+	o.succeeds(err)
+}
+
+// matches is a write to a status that changes nothing: it fails if what was seen is out of date.
+func (w *town) matches(name string, seen inhabitant) bool {
+	w.pause()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.people[name] == seen
 }
 
 // sweep releases what is recorded of a Service and does not stand in its status, after writing the latter.
@@ -177,7 +264,7 @@ func (o *office) sweep(name string, seen inhabitant) {
 	for _, e := range o.records.HeldBy(record.Holder{Kind: record.Service, Namespace: "default", Name: name}) {
 		for _, h := range e.Holders {
 			switch {
-			case h.Name != name:
+			case h.Name != name, h.UID == seen.uid && h.Class != o.records.class:
 			case h.UID != seen.uid:
 				o.commit(record.ReleaseGone(e.Addr, h.Holder, time.Now()))
 			case seen.status != e.Addr && o.write(name, seen, seen.status):
@@ -188,8 +275,9 @@ func (o *office) sweep(name string, seen inhabitant) {
 	}
 }
 
-// TestNeverTwice lets three controllers that all believe to be the leader, and are frozen at any point, work
-// on the same Services: no address ever stands in two statuses.
+// TestNeverTwice lets controllers of two classes, several of each that all believe to be the leader and are frozen
+// at any point, work on the same Services: no address ever stands in two statuses, and nobody is deprived of
+// one by who is not in office any more.
 func TestNeverTwice(t *testing.T) {
 	total := map[string]int{}
 	for seed := range uint64(20) {
@@ -202,8 +290,8 @@ func TestNeverTwice(t *testing.T) {
 				}
 			}
 			var group sync.WaitGroup
-			for i := range 3 {
-				o := &office{town: w, records: newRecords(w.server, fmt.Sprint("office", i), log.NewNopLogger()), reload: make(chan struct{}, 1)}
+			for i, class := range []string{"", "", "", "x", "x"} {
+				o := &office{town: w, records: newRecords(w.server, class, fmt.Sprint("office", i), log.NewNopLogger()), reload: make(chan struct{}, 1)}
 				group.Go(func() {
 					o.start()
 					for _, names := range shifts {
@@ -218,7 +306,7 @@ func TestNeverTwice(t *testing.T) {
 		})
 	}
 	t.Log(total)
-	for _, what := range []string{"written", "conflict", "held", "fenced", "failed"} {
+	for _, what := range []string{"written", "conflict", "held", "fenced", "failed", "retyped", "given up"} {
 		if total[what] < 50 {
 			t.Errorf("only %d times %s: this shows nothing", total[what], what)
 		}

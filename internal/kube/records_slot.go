@@ -27,17 +27,21 @@ type slot struct {
 	doubtful bool              // a write failed, so that it is not known whether it was made
 }
 
-// request is what one caller of commit waits for.
+// request is what one caller of commit waits for: that the changes are made; and, if it says so, that the object
+// has been read or written since, or that it tells that this controller is in office at this time.
 type request struct {
 	changes []record.Change
+	look    bool
+	renew   bool
 	turn    chan struct{} // buffered: it is this caller's turn
 	result  chan error    // buffered: the request is settled
 	gone    bool          // guarded by the slot's mu: the caller no longer waits
 }
 
-// commit returns when the changes have been made, each or refused, or ctx ends.
-func (s *slot) commit(ctx context.Context, changes []record.Change) error {
-	r := &request{changes: slices.Clone(changes), turn: make(chan struct{}, 1), result: make(chan error, 1)}
+// commit returns when a request has been carried out, each change made or refused, or ctx ends.
+func (s *slot) commit(ctx context.Context, asked request) error {
+	r := &asked
+	r.changes, r.turn, r.result = slices.Clone(r.changes), make(chan struct{}, 1), make(chan error, 1)
 	s.mu.Lock()
 	s.waiting = append(s.waiting, r)
 	if !s.busy {

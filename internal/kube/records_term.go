@@ -1,6 +1,8 @@
 package kube
 
 import (
+	"context"
+	"errors"
 	"iter"
 	"maps"
 	"net/netip"
@@ -17,18 +19,20 @@ type term struct {
 	epoch   int64
 	fence   atomic.Pointer[FencedError] // set once another controller has taken over
 
-	mu     sync.RWMutex // guards the rest
-	slots  map[netip.Prefix]*slot
-	blocks map[netip.Prefix]record.Block // as they were last read or written
-	byName map[record.Holder]map[netip.Addr]bool
+	mu       sync.RWMutex // guards the rest
+	slots    map[netip.Prefix]*slot
+	blocks   map[netip.Prefix]record.Block // as they were last read or written
+	versions map[netip.Prefix]string       // the resourceVersions of those
+	byName   map[record.Holder]map[netip.Addr]bool
 }
 
 func newTerm(r *Records) *term {
 	return &term{
-		records: r,
-		slots:   map[netip.Prefix]*slot{},
-		blocks:  map[netip.Prefix]record.Block{},
-		byName:  map[record.Holder]map[netip.Addr]bool{},
+		records:  r,
+		slots:    map[netip.Prefix]*slot{},
+		blocks:   map[netip.Prefix]record.Block{},
+		versions: map[netip.Prefix]string{},
+		byName:   map[record.Holder]map[netip.Addr]bool{},
 	}
 }
 
@@ -44,10 +48,27 @@ func (t *term) slot(p netip.Prefix) *slot {
 	return s
 }
 
-// publish lets readers see a block; nobody may change it from here on.
-func (t *term) publish(b record.Block) {
+// commit has requests carried out, one for each block, all at the same time.
+func (t *term) commit(ctx context.Context, requests map[netip.Prefix]request) error {
+	var wait sync.WaitGroup
+	failed := make(chan error, len(requests))
+	for p, r := range requests {
+		wait.Go(func() { failed <- t.slot(p).commit(ctx, r) })
+	}
+	wait.Wait()
+	close(failed)
+	var all []error
+	for err := range failed {
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
+// publish lets readers see a block, which nobody may change from here on, as it is in an object's version.
+func (t *term) publish(b record.Block, version string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.versions[b.Prefix] = version
 	for _, e := range t.blocks[b.Prefix].Entries() {
 		for _, h := range e.Holders {
 			delete(t.byName[h.Named()], e.Addr)

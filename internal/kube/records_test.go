@@ -29,7 +29,12 @@ func holder(name string) record.Holder {
 
 func loaded(t *testing.T, s *server, writer string) *Records {
 	t.Helper()
-	r := newRecords(s, writer, log.NewNopLogger())
+	return loadedFor(t, s, "", writer)
+}
+
+func loadedFor(t *testing.T, s *server, class, writer string) *Records {
+	t.Helper()
+	r := newRecords(s, class, writer, log.NewNopLogger())
 	if err := r.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +99,7 @@ func TestRecordsSurviveARestart(t *testing.T) {
 }
 
 func TestCommitNeedsLoad(t *testing.T) {
-	if err := newRecords(newServer(), "w", log.NewNopLogger()).Commit(t.Context()); err == nil {
+	if err := newRecords(newServer(), "", "w", log.NewNopLogger()).Commit(t.Context()); err == nil {
 		t.Error("records that are not loaded take changes")
 	}
 }
@@ -131,7 +136,7 @@ func TestSecondControllerFencesTheFirst(t *testing.T) {
 // yet, but what stands there counts.
 func TestNewBlocksOfTheFenced(t *testing.T) {
 	s := newServer()
-	old, young := loaded(t, s, "old"), newRecords(s, "young", log.NewNopLogger())
+	old, young := loaded(t, s, "old"), newRecords(s, "", "young", log.NewNopLogger())
 	commit(t, old, record.Hold(ip("10.0.0.1"), holder("a"), "lan", noon))
 	if err := young.Load(t.Context()); err != nil {
 		t.Fatal(err)

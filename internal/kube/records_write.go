@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/go-kit/log/level"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -26,7 +27,7 @@ func (s *slot) flush(ctx context.Context, batch []*request) ([]error, error) {
 			next, results, changed := s.judge(ctx, batch)
 			exists := s.object.ResourceVersion != ""
 			switch {
-			case changed, exists && next.Epoch != s.term.epoch, !exists && next.Len() > 0:
+			case changed, exists && next.Term(s.class()).Epoch != s.term.epoch, !exists && next.Len() > 0:
 				err := s.store(ctx, next)
 				if err == nil {
 					return results, nil
@@ -44,9 +45,15 @@ func (s *slot) flush(ctx context.Context, batch []*request) ([]error, error) {
 	}
 }
 
+// class is that of this controller.
+func (s *slot) class() string { return s.term.records.class }
+
 // idle reports whether nothing but releases is asked for.
 func idle(batch []*request) bool {
 	for _, r := range batch {
+		if r.look {
+			return false
+		}
 		for _, c := range r.changes {
 			if !c.Let {
 				return false
@@ -60,6 +67,7 @@ func idle(batch []*request) bool {
 func (s *slot) judge(ctx context.Context, batch []*request) (next record.Block, results []error, changed bool) {
 	next = s.view.Clone()
 	for _, r := range batch {
+		changed = changed || r.renew
 		var failed []error
 		for i := range r.changes {
 			did, err := s.apply(ctx, next, &r.changes[i])
@@ -84,10 +92,15 @@ func (s *slot) apply(ctx context.Context, b record.Block, c *record.Change) (boo
 			return false, &record.HeldError{Addr: c.Addr, By: c.Holder}
 		}
 		c.Gone = false // for good
+		for _, h := range e.Holders {
+			if h.Holder == c.Holder {
+				c.Class = h.Class // whoever gave it the address: nobody will write to it any more
+			}
+		}
 	}
 	changed, err := b.Apply(*c)
 	var held *record.HeldError
-	if !errors.As(err, &held) || !held.By.Same(c.Holder) {
+	if !errors.As(err, &held) || !held.By.Same(c.Holder) || held.By == c.Holder {
 		return changed, err
 	}
 	uid, err := s.term.records.uid(ctx, c.Holder)
@@ -122,7 +135,11 @@ func (r *Records) uid(ctx context.Context, h record.Holder) (string, error) {
 // store writes a block over the object as it is known. An error without doubt means that nothing was
 // written, for the object is another one by now.
 func (s *slot) store(ctx context.Context, next record.Block) error {
-	next.Epoch, next.Writer = s.term.epoch, s.term.records.writer
+	mine := record.Term{Class: s.class(), Epoch: s.term.epoch, Writer: s.term.records.writer}
+	if next.Prefix == record.Office() {
+		mine.Renewed = time.Now()
+	}
+	next.SetTerm(mine)
 	o, err := next.Encode(), error(nil)
 	s.object.DeepCopyInto(&o.ObjectMeta)
 	o.Name, o.ManagedFields = s.name, nil
@@ -135,17 +152,17 @@ func (s *slot) store(ctx context.Context, next record.Block) error {
 	switch {
 	case err == nil:
 		s.object, s.view = o.ObjectMeta, next
-		s.term.publish(next)
+		s.term.publish(next, o.ResourceVersion)
 		return nil
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), exists && apierrors.IsNotFound(err):
 	default:
 		s.doubtful = true
-		s.term.publish(next)
+		s.term.publish(next, "")
 	}
 	return fmt.Errorf("write IPAllocationRecord %s: %w", s.name, err)
 }
 
-// read learns the object from the API server. It fails when another controller has taken it over.
+// read learns the object from the API server. It fails when another controller of this class has taken it over.
 func (s *slot) read(ctx context.Context) error {
 	var o v1beta1.IPAllocationRecord
 	err := s.term.records.api.Get(ctx, client.ObjectKey{Name: s.name}, &o)
@@ -153,15 +170,16 @@ func (s *slot) read(ctx context.Context) error {
 	case apierrors.IsNotFound(err):
 		// It never was, or somebody deleted it: who holds what is still true.
 		s.object = metav1.ObjectMeta{}
-		s.term.publish(s.view)
+		s.term.publish(s.view, "")
 	case err != nil:
 		return fmt.Errorf("read IPAllocationRecord %s: %w", s.name, err)
 	default:
 		s.learn(&o)
 	}
 	s.doubtful = false
-	by, mine := FencedError{By: s.view.Writer, Epoch: s.view.Epoch}, s.term.epoch
-	if s.view.Epoch > mine || s.view.Epoch == mine && s.view.Writer != s.term.records.writer {
+	last, mine := s.view.Term(s.class()), s.term.epoch
+	if last.Epoch > mine || last.Epoch == mine && last.Writer != s.term.records.writer {
+		by := FencedError{By: last.Writer, Epoch: last.Epoch}
 		s.term.fence.Store(&by)
 		return &by
 	}
@@ -176,5 +194,5 @@ func (s *slot) learn(o *v1beta1.IPAllocationRecord) {
 	}
 	s.view, s.object = block, o.ObjectMeta
 	s.object.ManagedFields = nil
-	s.term.publish(block)
+	s.term.publish(block, o.ResourceVersion)
 }

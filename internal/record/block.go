@@ -1,6 +1,7 @@
 package record
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -46,8 +47,14 @@ func (h Holder) String() string { return string(h.Kind) + " " + h.Namespace + "/
 // Holding is a holder of an address now.
 type Holding struct {
 	Holder
+	// Class is that of the controller which has given a Service the address, and alone may let it go. Of a
+	// reservation it is of no account, for those are of no class.
+	Class string
 	Since time.Time // UTC, whole seconds, like all times here
 }
+
+// by reports whether a holding is a class's to let go.
+func (h Holding) by(class string) bool { return h.Class == class || h.Kind != Service }
 
 // Past is a holder of an address before; it has no UID.
 type Past struct {
@@ -78,13 +85,47 @@ func (e Entry) HeldBy(h Holder) bool {
 	return slices.ContainsFunc(e.Holders, func(o Holding) bool { return o.Holder == h })
 }
 
-// Block is the record of 64 addresses. Epoch and Writer say who wrote it last.
+// HeldFor reports whether that very holder, by its UID, holds the address by a class.
+func (e Entry) HeldFor(h Holder, class string) bool {
+	return slices.ContainsFunc(e.Holders, func(o Holding) bool { return o.Holder == h && o.by(class) })
+}
+
+// Block is the record of 64 addresses, and of the controllers that wrote it: the last one of each class.
 type Block struct {
 	Prefix  netip.Prefix
-	Epoch   int64
-	Writer  string
+	terms   map[string]Term
 	entries map[netip.Addr]Entry
 }
+
+// Term is the time that one controller is in office for.
+type Term struct {
+	Class   string
+	Epoch   int64     // counts the controllers of the class
+	Writer  string    // the process
+	Renewed time.Time // when it was in office last; zero where that is not told
+}
+
+// Term returns that of the last controller of a class; of epoch 0 when none has written here.
+func (b Block) Term(class string) Term {
+	if t, known := b.terms[class]; known {
+		return t
+	}
+	return Term{Class: class}
+}
+
+// SetTerm replaces the term of its class.
+func (b Block) SetTerm(t Term) {
+	t.Renewed = whole(t.Renewed)
+	b.terms[t.Class] = t
+}
+
+// Terms returns all terms, in the order of their classes.
+func (b Block) Terms() []Term {
+	return slices.SortedFunc(maps.Values(b.terms), func(x, y Term) int { return cmp.Compare(x.Class, y.Class) })
+}
+
+// Office is the block that no pool can have addresses of. Its record tells which controllers are in office.
+func Office() netip.Prefix { return BlockOf(netip.IPv6Unspecified()) }
 
 // BlockOf returns the block that an address belongs to: the IPv4 /26 or IPv6 /122 around it.
 func BlockOf(a netip.Addr) netip.Prefix { return v1beta1.RecordBlock(a) }
@@ -94,12 +135,12 @@ func Name(block netip.Prefix) string { return v1beta1.RecordName(block) }
 
 // New returns an empty block.
 func New(prefix netip.Prefix) Block {
-	return Block{Prefix: prefix, entries: map[netip.Addr]Entry{}}
+	return Block{Prefix: prefix, terms: map[string]Term{}, entries: map[netip.Addr]Entry{}}
 }
 
 // Clone returns a block that can be changed without changing this one.
 func (b Block) Clone() Block {
-	b.entries = maps.Clone(b.entries)
+	b.terms, b.entries = maps.Clone(b.terms), maps.Clone(b.entries)
 	return b
 }
 

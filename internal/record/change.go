@@ -11,8 +11,10 @@ import (
 type Change struct {
 	Addr   netip.Addr
 	Holder Holder
-	Pool   string
-	At     time.Time
+	// Class of the controller that makes the change. Who commits it fills it in.
+	Class string
+	Pool  string
+	At    time.Time
 	// Beside lists who else may hold the address at the same time, whatever their UIDs; anybody else makes
 	// a Hold fail.
 	Beside []Holder
@@ -24,12 +26,14 @@ type Change struct {
 }
 
 // Hold is a holder's claim on an address, from now on. It fails with a *HeldError when somebody holds the
-// address who is neither the holder nor one of beside.
+// address who is neither the holder nor one of beside; also when the holder does by another class, which may be
+// about to let it go.
 func Hold(addr netip.Addr, holder Holder, pool string, now time.Time, beside ...Holder) Change {
 	return Change{Addr: addr, Holder: holder, Pool: pool, At: now, Beside: beside}
 }
 
-// Release lets an address go. It changes nothing when that very holder, by its UID, does not hold the address.
+// Release lets an address go. It changes nothing when that very holder, by its UID, does not hold the address, or
+// does by another class.
 func Release(addr netip.Addr, holder Holder, now time.Time) Change {
 	return Change{Addr: addr, Holder: holder, At: now, Let: true}
 }
@@ -40,11 +44,12 @@ func ReleaseGone(addr netip.Addr, holder Holder, now time.Time) Change {
 	return Change{Addr: addr, Holder: holder, At: now, Let: true, Gone: true}
 }
 
-// HeldError says that somebody else holds an address: By. When By has the name of who asked, it is an object
-// of that name with another UID.
+// HeldError says that somebody else holds an address: By, by a class. When By has the name of who asked, it is
+// an object of that name with another UID, or holds the address by another class.
 type HeldError struct {
-	Addr netip.Addr
-	By   Holder
+	Addr  netip.Addr
+	By    Holder
+	Class string
 }
 
 // Error names the address and its holder.
@@ -86,12 +91,12 @@ func (e Entry) hold(c Change) (Entry, bool, error) {
 	had, replaced := false, Holding{}
 	for _, o := range e.Holders {
 		switch {
-		case o.Holder == c.Holder:
+		case o.Holder == c.Holder && o.by(c.Class):
 			had = true
-		case o.Same(c.Holder) && o.UID == c.Replaces:
+		case o.Same(c.Holder) && o.UID == c.Replaces && o.UID != c.Holder.UID:
 			replaced = o
 		case o.Same(c.Holder), !slices.ContainsFunc(c.Beside, o.Same):
-			return e, false, &HeldError{Addr: c.Addr, By: o.Holder}
+			return e, false, &HeldError{Addr: c.Addr, By: o.Holder, Class: o.Class}
 		}
 	}
 	changed := false
@@ -107,13 +112,21 @@ func (e Entry) hold(c Change) (Entry, bool, error) {
 	if len(e.Holders) >= MaxHolders {
 		return e, false, &FullError{Addr: c.Addr}
 	}
-	e.Holders = append(slices.Clone(e.Holders), Holding{Holder: c.Holder, Since: c.At})
+	e.Holders = append(slices.Clone(e.Holders), Holding{Holder: c.Holder, Class: c.class(), Since: c.At})
 	e.Released = time.Time{}
 	return e, true, nil
 }
 
+// class returns the class that the holder is to hold the address by.
+func (c Change) class() string {
+	if c.Holder.Kind != Service {
+		return ""
+	}
+	return c.Class
+}
+
 func (e Entry) release(c Change) (Entry, bool) {
-	at := slices.IndexFunc(e.Holders, func(h Holding) bool { return h.Holder == c.Holder })
+	at := slices.IndexFunc(e.Holders, func(h Holding) bool { return h.Holder == c.Holder && h.by(c.Class) })
 	if at < 0 {
 		return e, false
 	}

@@ -16,7 +16,9 @@ import (
 // does not belong there; the block holds all the rest and is good to use.
 func Decode(prefix netip.Prefix, o *v1beta1.IPAllocationRecord) (Block, error) {
 	b := New(prefix)
-	b.Epoch, b.Writer = o.Epoch, o.Writer
+	for _, t := range o.Terms {
+		b.SetTerm(Term{Class: t.Class, Epoch: t.Epoch, Writer: t.Writer, Renewed: decodeRenewed(t.Renewed)})
+	}
 	var faults []error
 	if o.Block != prefix.String() {
 		faults = append(faults, fmt.Errorf("block: %q, must be %s", o.Block, prefix))
@@ -55,7 +57,8 @@ func decodeEntry(prefix netip.Prefix, a v1beta1.Allocation) (e Entry, err error)
 			continue
 		}
 		holder.UID = h.UID
-		e.Holders = append(e.Holders, Holding{Holder: holder, Since: decodeTime(&h.Since)})
+		class := Change{Holder: holder, Class: h.Class}.class()
+		e.Holders = append(e.Holders, Holding{Holder: holder, Class: class, Since: decodeTime(&h.Since)})
 	}
 	for i, p := range a.Previous[:min(len(a.Previous), MaxPrevious)] {
 		holder, err := decodeHolder(p.Kind, p.Namespace, p.Name)
@@ -86,15 +89,30 @@ func decodeTime(t *metav1.Time) time.Time {
 	return whole(t.Time)
 }
 
+func decodeRenewed(t *metav1.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.Time
+}
+
 // Encode returns a block as the API object that Decode reads; its resourceVersion is for the caller to set.
 func (b Block) Encode() *v1beta1.IPAllocationRecord {
-	o := &v1beta1.IPAllocationRecord{Block: b.Prefix.String(), Epoch: b.Epoch, Writer: b.Writer}
+	o := &v1beta1.IPAllocationRecord{Block: b.Prefix.String()}
 	o.Name = Name(b.Prefix)
+	for _, t := range b.Terms() {
+		term := v1beta1.ControllerTerm{Class: t.Class, Epoch: t.Epoch, Writer: t.Writer}
+		if !t.Renewed.IsZero() {
+			renewed := metav1.NewTime(t.Renewed)
+			term.Renewed = &renewed
+		}
+		o.Terms = append(o.Terms, term)
+	}
 	for _, e := range b.Entries() {
 		a := v1beta1.Allocation{Address: e.Addr.String(), Pool: e.Pool}
 		for _, h := range e.Holders {
 			a.Holders = append(a.Holders, v1beta1.AllocationHolder{
-				Kind: h.Kind, Namespace: h.Namespace, Name: h.Name, UID: h.UID, Since: metav1.NewTime(h.Since),
+				Kind: h.Kind, Namespace: h.Namespace, Name: h.Name, UID: h.UID, Class: h.Class, Since: metav1.NewTime(h.Since),
 			})
 		}
 		for _, p := range e.Previous {

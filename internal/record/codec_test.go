@@ -5,12 +5,13 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
 )
 
-const sound = `{"block":"10.0.0.0/26","epoch":3,"writer":"w","allocations":[
-	{"address":"10.0.0.1","pool":"lan","holders":[{"kind":"Service","namespace":"n","name":"a","uid":"u","since":"2026-08-01T12:00:00Z"}]},
+const sound = `{"block":"10.0.0.0/26","terms":[{"class":"","epoch":3,"writer":"w"},{"class":"x","epoch":7,"writer":"v","renewed":"2026-08-01T12:00:00Z"}],"allocations":[
+	{"address":"10.0.0.1","pool":"lan","holders":[{"kind":"Service","namespace":"n","name":"a","uid":"u","class":"x","since":"2026-08-01T12:00:00Z"}]},
 	{"address":"10.0.0.2","released":"2026-08-01T12:00:00Z","previous":[{"kind":"IPReservation","namespace":"n","name":"r","from":"2026-08-01T11:00:00Z","to":"2026-08-01T12:00:00Z"}]}]}`
 
 func parse(t *testing.T, text string) *v1beta1.IPAllocationRecord {
@@ -39,8 +40,11 @@ func TestDecodeKeepsWhatIsSound(t *testing.T) {
 			if e, _ := b.Lookup(one); len(e.Holders) != 1 || e.Holders[0].UID != "u" || e.Pool != "lan" {
 				t.Errorf("the sound entry reads %+v", e)
 			}
-			if b.Epoch != 3 || b.Writer != "w" {
-				t.Errorf("epoch %d, writer %q", b.Epoch, b.Writer)
+			if mine, other := b.Term(""), b.Term("x"); mine != (Term{"", 3, "w", time.Time{}}) || other != (Term{"x", 7, "v", start}) {
+				t.Errorf("terms %+v", b.Terms())
+			}
+			if b.Term("y") != (Term{Class: "y"}) {
+				t.Errorf("a class that never wrote has the term %+v", b.Term("y"))
 			}
 		})
 	}

@@ -84,6 +84,43 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// TestClasses: a Service holds an address by one class, whose controller alone lets it go. A reservation is of
+// no class.
+func TestClasses(t *testing.T) {
+	x := func(c Change) Change { c.Class = "x"; return c }
+	a, r := service("a"), Holder{Kind: Reservation, Namespace: "default", Name: "r", UID: "r-1"}
+	for _, tc := range []struct {
+		name    string
+		changes []Change
+		class   string
+		want    string
+		refused string
+	}{
+		{"held by another class", []Change{x(Hold(one, a, "lan", minute(1))), Hold(one, service("b"), "lan", minute(2))}, "x", "a-1@01 |", "x"},
+		{"let go by another class", []Change{x(Hold(one, a, "lan", minute(1))), Release(one, a, minute(2))}, "x", "a-1@01 |", ""},
+		{"let go", []Change{x(Hold(one, a, "lan", minute(1))), x(Release(one, a, minute(2)))}, "", "| a@01-02 released@02", ""},
+		{"held by itself, by another class", []Change{x(Hold(one, a, "lan", minute(1))), Hold(one, a, "lan", minute(2))}, "x", "a-1@01 |", "x"},
+		{"of another class now", []Change{Hold(one, a, "lan", minute(1)), Release(one, a, minute(2)), x(Hold(one, a, "lan", minute(3)))}, "x", "a-1@03 | a@01-02", ""},
+		{"a reservation", []Change{x(Hold(one, r, "lan", minute(1))), Hold(one, r, "lan", minute(2))}, "", "r-1@01 |", ""},
+		{"a reservation is let go", []Change{x(Hold(one, r, "lan", minute(1))), Release(one, r, minute(2))}, "", "| r@01-02 released@02", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			block, err := New(BlockOf(one)), error(nil)
+			for _, c := range tc.changes {
+				_, err = block.Apply(c)
+			}
+			held := &HeldError{}
+			if err != nil && !errors.As(err, &held) || held.Class != tc.refused {
+				t.Errorf("the last change gives %v, want refused by class %q", err, tc.refused)
+			}
+			e, _ := block.Lookup(one)
+			if show(e) != tc.want || len(e.Holders) > 0 && e.Holders[0].Class != tc.class {
+				t.Errorf("got  %s %+v\nwant %s by class %q", show(e), e.Holders, tc.want, tc.class)
+			}
+		})
+	}
+}
+
 func TestBounds(t *testing.T) {
 	block := New(BlockOf(one))
 	for i := range 20 {
@@ -125,14 +162,18 @@ func drawChange(t *rapid.T, step int) Change {
 	}
 	h := service(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name"))
 	h.UID = h.Name + rapid.SampledFrom([]string{"-1", "-2"}).Draw(t, "uid")
+	class := rapid.SampledFrom([]string{"", "", "x"}).Draw(t, "class")
 	if rapid.Bool().Draw(t, "release") {
-		return Release(addr, h, minute(step))
+		c := Release(addr, h, minute(step))
+		c.Class = class
+		return c
 	}
 	c := Hold(addr, h, rapid.SampledFrom([]string{"", "lan", "wan"}).Draw(t, "pool"), minute(step))
 	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"a", "b", "c"}), func(s string) string { return s }).Draw(t, "beside") {
 		c.Beside = append(c.Beside, service(name))
 	}
 	c.Replaces = rapid.SampledFrom([]string{"", "a-1", "a-2"}).Draw(t, "replaces")
+	c.Class = class
 	return c
 }
 
@@ -140,7 +181,7 @@ func drawChange(t *rapid.T, step int) Change {
 // encoding.
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		block, twin := New(BlockOf(one)), map[netip.Addr][]Holder{}
+		block, twin := New(BlockOf(one)), map[netip.Addr][]classed{}
 		for step := range rapid.IntRange(1, 40).Draw(t, "steps") {
 			c := drawChange(t, step)
 			before := block.Clone()
@@ -159,33 +200,43 @@ func TestProperties(t *testing.T) {
 	})
 }
 
+// classed is a holder and the class it holds by.
+type classed struct {
+	Holder
+	class string
+}
+
 // advance makes the change in the twin and reports whether it must fail.
-func advance(twin map[netip.Addr][]Holder, c Change) bool {
-	var rest []Holder
+func advance(twin map[netip.Addr][]classed, c Change) bool {
+	var rest []classed
+	had := false
 	for _, o := range twin[c.Addr] {
 		sharer := slices.ContainsFunc(c.Beside, func(b Holder) bool { return b.Name == o.Name })
-		dead := o.Name == c.Holder.Name && o.UID == c.Replaces
+		dead := o.Name == c.Holder.Name && o.UID == c.Replaces && o.UID != c.Holder.UID
 		switch {
-		case o == c.Holder && c.Let:
-		case c.Let || o == c.Holder || !dead && o.Name != c.Holder.Name && sharer:
+		case o == classed{c.Holder, c.Class} && c.Let:
+		case o == classed{c.Holder, c.Class}:
+			had = true
+			rest = append(rest, o)
+		case c.Let || !dead && o.Name != c.Holder.Name && sharer:
 			rest = append(rest, o)
 		case !dead:
 			return true
 		}
 	}
-	if !c.Let && !slices.Contains(rest, c.Holder) {
-		rest = append(rest, c.Holder)
+	if !c.Let && !had {
+		rest = append(rest, classed{c.Holder, c.Class})
 	}
 	twin[c.Addr] = rest
 	return false
 }
 
-func check(t *rapid.T, b Block, twin map[netip.Addr][]Holder) {
+func check(t *rapid.T, b Block, twin map[netip.Addr][]classed) {
 	for addr, want := range twin {
 		e, _ := b.Lookup(addr)
-		var got []Holder
+		var got []classed
 		for _, h := range e.Holders {
-			got = append(got, h.Holder)
+			got = append(got, classed{h.Holder, h.Class})
 		}
 		if !slices.Equal(got, want) {
 			t.Fatalf("%s is held by %v, want %v", addr, got, want)

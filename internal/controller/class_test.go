@@ -1,0 +1,186 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/lanyard-lb/lanyard/api/v1beta1"
+)
+
+const theirs = "example.com/theirs"
+
+// beside is a world with two controllers: one without a class, and one of the class theirs.
+func beside(t *testing.T, pools ...string) *world {
+	w := newWorld(t)
+	w.step = 10 * time.Millisecond
+	w.tolerate = true // who is told that somebody else has an address tries again
+	w.pools(pools...)
+	w.start("")
+	w.startRival(theirs)
+	return w
+}
+
+// TestClassesBesideEachOther: both give addresses of one pool, none to two; what one lets go the other gives when
+// it has looked; and neither touches what is the other's, be it restarted, deleted or in want.
+func TestClassesBesideEachOther(t *testing.T) {
+	w := beside(t, "lan: 10.0.0.1-10.0.0.4")
+	w.apply("a")
+	w.apply("b", ofClass(theirs))
+	w.apply("c")
+	w.apply("d", ofClass(theirs))
+	w.apply("f", annotated(v1beta1.AnnotationAddresses, "10.0.0.2"))
+	w.apply("e")
+	w.expect("a", "10.0.0.1 True Assigned")
+	w.expect("b", "10.0.0.2 True Assigned")
+	w.expect("c", "10.0.0.3 True Assigned")
+	w.expect("d", "10.0.0.4 True Assigned")
+	w.expect("e", "False PoolExhausted")
+	if got, want := w.message("f"), "10.0.0.2: it is held by default/b, a Service of class example.com/theirs. It is served when the address is free, or ask for another one"; got != want {
+		t.Errorf("f is told %q, want %q", got, want)
+	}
+	before := w.writes
+	w.start("")
+	w.startRival(theirs)
+	for range 4 {
+		w.later(refreshEvery)
+	}
+	if w.writes != before {
+		t.Errorf("%d writes although nothing has changed", w.writes-before)
+	}
+	w.delete("b")
+	w.later(refreshEvery)
+	w.expect("f", "10.0.0.2 True Assigned")
+	w.delete("c")
+	w.apply("g", ofClass(theirs))
+	w.later(refreshEvery)
+	w.expect("e", "10.0.0.3 True Assigned")
+	w.expect("g", "False PoolExhausted")
+	w.delete("a")
+	w.later(refreshEvery)
+	w.expect("g", "10.0.0.1 True Assigned")
+}
+
+// TestChangesItsClass: from the one to the other, by way of another type: no mark is left, and no address is lost.
+func TestChangesItsClass(t *testing.T) {
+	w := beside(t, "lan: 10.0.0.1-10.0.0.2")
+	w.apply("a")
+	w.apply("b")
+	for _, class := range []string{theirs, "", theirs} {
+		w.apply("a", ofType(corev1.ServiceTypeClusterIP), func(s *corev1.Service) { s.Spec.LoadBalancerClass = nil })
+		w.expect("a", "")
+		w.apply("a", ofType(corev1.ServiceTypeLoadBalancer), func(s *corev1.Service) {
+			if class != "" {
+				s.Spec.LoadBalancerClass = &class
+			}
+		})
+		w.later(refreshEvery)
+		w.expect("a", "10.0.0.1 True Assigned")
+		w.expect("b", "10.0.0.2 True Assigned")
+	}
+	// Nobody has seen it in between.
+	s := w.services[types.NamespacedName{Namespace: "default", Name: "a"}]
+	s.Status.LoadBalancer = corev1.LoadBalancerStatus{}
+	w.apply("a", func(s *corev1.Service) { s.Spec.LoadBalancerClass = nil })
+	w.later(refreshEvery)
+	w.expect("a", "10.0.0.1 True Assigned")
+	if got := w.records.holdersOf("10.0.0.1") + w.records.holdersOf("10.0.0.2"); got != "ab" {
+		t.Errorf("the records say %q", got)
+	}
+}
+
+// TestOneReports: both classes are in the pool's counts, which one of them writes; with the other gone the pool is
+// kept for it, and the one that is left takes the word.
+func TestOneReports(t *testing.T) {
+	w := beside(t, "lan: 10.0.0.1-10.0.0.4")
+	w.apply("a")
+	w.apply("b", ofClass(theirs))
+	w.later(refreshEvery)
+	if !w.controller.reports() || w.rival.reports() {
+		t.Fatalf("the one without a class reports: %v; the other: %v", w.controller.reports(), w.rival.reports())
+	}
+	if c := w.pool("lan").Status; c.IPv4.Assigned != "2" || c.IPv4.Available != "2" || len(c.Holders) != 2 || c.Holders[1].Service != "default/b" {
+		t.Errorf("the pool says %+v %+v", c.IPv4, c.Holders)
+	}
+	w.delete("a")
+	if !slices.Contains(w.pool("lan").Finalizers, v1beta1.FinalizerInUse) {
+		t.Error("the pool may vanish although the other class uses it")
+	}
+	w.controller, w.rival = w.rival, nil // the one without a class ends
+	w.later(renewEvery)
+	if w.controller.reports() {
+		t.Error("two have the word")
+	}
+	w.later(expired)
+	w.apply("d", ofClass(theirs))
+	if got := w.pool("lan").Status.IPv4.Assigned; !w.controller.reports() || got != "2" {
+		t.Errorf("reports: %v, assigned: %s", w.controller.reports(), got)
+	}
+	w.delete("b")
+	w.delete("d")
+	if slices.Contains(w.pool("lan").Finalizers, v1beta1.FinalizerInUse) {
+		t.Error("the pool is kept although nobody uses it")
+	}
+}
+
+// TestReservationsForAllClasses: one decides what a reservation holds; Services of each class may use it.
+func TestReservationsForAllClasses(t *testing.T) {
+	w := beside(t, "lan: 10.0.0.1-10.0.0.9")
+	two := int32(2)
+	w.reservation("r", v1beta1.IPReservationSpec{Pool: "lan", IPv4: &two})
+	w.apply("a", annotated(v1beta1.AnnotationReservation, "r"))
+	w.apply("b", ofClass(theirs), annotated(v1beta1.AnnotationReservation, "r"))
+	w.apply("c", ofClass(theirs))
+	w.later(refreshEvery)
+	w.expect("a", "10.0.0.1 True Assigned")
+	w.expect("b", "10.0.0.2 True Assigned")
+	w.expect("c", "10.0.0.3 True Assigned")
+	w.apply("d", annotated(v1beta1.AnnotationReservation, "r"))
+	w.later(refreshEvery)
+	w.expect("d", "False ReservationFull")
+	w.delete("b")
+	w.later(refreshEvery)
+	w.expect("d", "10.0.0.2 True Assigned")
+}
+
+// TestLeftByAClass: what a class held that has no controller any more is free once its holder is gone.
+func TestLeftByAClass(t *testing.T) {
+	w := beside(t, "lan: 10.0.0.1-10.0.0.2")
+	w.apply("b", ofClass(theirs))
+	w.apply("d", ofClass(theirs))
+	w.rival = nil
+	w.later(expired)
+	w.apply("a")
+	w.expect("a", "False PoolExhausted")
+	w.delete("b")
+	w.expect("a", "10.0.0.1 True Assigned")
+	w.controller = nil
+	delete(w.services, types.NamespacedName{Namespace: "default", Name: "d"})
+	w.start("")
+	w.apply("c")
+	w.expect("c", "10.0.0.2 True Assigned")
+}
+
+// TestBurstsOfTwoClasses: however the two come together, no address is in two statuses.
+func TestBurstsOfTwoClasses(t *testing.T) {
+	w := beside(t, "lan: 10.0.0.0/25")
+	for i := range 60 {
+		w.apply(fmt.Sprint("a", i))
+		w.apply(fmt.Sprint("b", i), ofClass(theirs))
+	}
+	owner := map[string]string{}
+	for name, s := range w.services {
+		if len(s.Status.LoadBalancer.Ingress) != 1 {
+			t.Fatalf("%s has %v", name, s.Status.LoadBalancer.Ingress)
+		}
+		ip := s.Status.LoadBalancer.Ingress[0].IP
+		if owner[ip] != "" {
+			t.Errorf("%s stands in the statuses of %s and %s", ip, owner[ip], name)
+		}
+		owner[ip] = name.String()
+	}
+}
