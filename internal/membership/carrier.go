@@ -19,6 +19,8 @@ const (
 	// gets none asks again.
 	lettersAtOnce = 8
 	lettersQueued = 64
+	// repairPause is how long gaps are gathered before one looks what to do about them.
+	repairPause = 10 * time.Millisecond
 )
 
 // carrier joins the store to memberlist: it is the delegate that gossip and state exchanges go through,
@@ -128,15 +130,20 @@ func (c *carrier) runLetters(ctx context.Context) {
 	group.SetLimit(lettersAtOnce)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	soon := false
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case a := <-c.answers:
 			c.send(&group, a)
 		case <-c.store.gapped:
-			timer.Reset(c.repair(&group))
+			if !soon { // there may be more to come
+				timer.Reset(repairPause)
+			}
+			soon = true
 		case <-timer.C:
 			timer.Reset(c.repair(&group))
+			soon = false
 		}
 	}
 	_ = group.Wait()

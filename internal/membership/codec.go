@@ -40,6 +40,7 @@ type record struct {
 	hasBase bool
 	base    uint64
 	items   []item
+	skipped bool // the items were not read, because they bring nothing
 }
 
 // version is a state of a report: how many changes it has seen, and the digest of all items it then held.
@@ -317,7 +318,7 @@ func (r *reader) record(skip func(record) bool) record {
 	if size > uint64(len(r.b)) {
 		r.fail(errShort)
 	}
-	if r.err != nil || skip(rec) {
+	if rec.skipped = r.err == nil && skip(rec); rec.skipped || r.err != nil {
 		r.take(int(size))
 		return rec
 	}

@@ -9,7 +9,7 @@ const (
 	// gapGrace is how long a report may lack what we know to exist before it is asked for: gossip may be
 	// bringing it. It begins anew whenever something comes, up to gapPatience.
 	gapGrace    = 100 * time.Millisecond
-	gapPatience = 400 * time.Millisecond
+	gapPatience = 500 * time.Millisecond
 	// askAgain is the pause before one asks again, which doubles up to askSlowly.
 	askAgain  = 200 * time.Millisecond
 	askSlowly = 5 * time.Second
@@ -25,8 +25,14 @@ type gap struct {
 	hurry      bool // gossip brings nothing
 }
 
-// open notes that the member became live.
-func (g *gap) open(now time.Time) { *g = gap{since: now, came: now, unverified: true} }
+// open notes that the member became live; known tells that it was before, and had a report.
+func (g *gap) open(known bool, now time.Time) { *g = gap{since: now, came: now, unverified: known} }
+
+// ask notes that somebody was asked.
+func (g *gap) ask(now time.Time) {
+	g.asks++
+	g.asked = now
+}
 
 // update looks whether there is a gap now that something came, and tells whether that is new.
 func (g *gap) update(complete bool, now time.Time) bool {
@@ -42,15 +48,15 @@ func (g *gap) update(complete bool, now time.Time) bool {
 	return fresh
 }
 
-// due is when to ask.
-func (g *gap) due() time.Time {
+// due is when to ask; with many members, gossip takes longer.
+func (g *gap) due(members int) time.Time {
 	if g.asks > 0 {
 		return g.asked.Add(min(askAgain<<min(g.asks-1, 8), askSlowly))
 	}
 	if g.hurry {
 		return g.since
 	}
-	due := g.came.Add(gapGrace)
+	due := g.came.Add(gapGrace + time.Duration(members)*time.Millisecond/2)
 	if most := g.since.Add(gapPatience); due.After(most) {
 		return most
 	}
@@ -68,32 +74,58 @@ type letter struct {
 func (s *store) asks(now time.Time, pick func([]string) []string) (letters []letter, next time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	wanted := make(map[string][]record)
-	for _, m := range s.sorted() {
-		if !m.live || m == s.own || m.gap.since.IsZero() {
-			continue
+	lacking, next := s.lacking(now)
+	if len(lacking) > lettersAtOnce {
+		s.doubted = s.askOne(lacking, now, pick)
+	} else {
+		for _, m := range lacking {
+			to := m.name
+			if m.gap.asks%2 == 1 { // it didn't answer
+				to = pick(s.others())[0]
+			}
+			letters = append(letters, letter{to, s.ask(askMsg, []record{m.record()})})
+			m.gap.ask(now)
 		}
-		if due := m.gap.due(); due.After(now) {
-			next = earlier(next, due)
-			continue
-		}
-		to := m.name
-		if m.gap.asks%2 == 1 { // it didn't answer
-			to = pick(s.others())[0]
-		}
-		m.gap.asks++
-		m.gap.asked = now
-		next = earlier(next, m.gap.due())
-		wanted[to] = append(wanted[to], m.record())
 	}
-	for to, records := range wanted {
-		letters = append(letters, letter{to, s.ask(askMsg, records)})
+	for _, m := range lacking {
+		if !m.gap.since.IsZero() {
+			next = earlier(next, m.gap.due(0))
+		}
 	}
 	if s.doubted != "" {
 		letters = append(letters, letter{s.doubted, s.ask(askAllMsg, s.bare())})
 		s.doubted = ""
 	}
 	return letters, next
+}
+
+// lacking returns the members with a gap to ask for now, and when the next one is due.
+func (s *store) lacking(now time.Time) (due []*memberReport, next time.Time) {
+	members := len(s.members)
+	for _, m := range s.members {
+		if !m.live || m == s.own || m.gap.since.IsZero() {
+			continue
+		}
+		if at := m.gap.due(members); at.After(now) {
+			next = earlier(next, at)
+		} else {
+			due = append(due, m)
+		}
+	}
+	return due, next
+}
+
+// askOne chooses one of many members with gaps to be asked for everything: after a partition, that one
+// knows of the others too. What seems complete is taken for so; if it is not, digests will tell.
+func (s *store) askOne(lacking []*memberReport, now time.Time, pick func([]string) []string) string {
+	names := make([]string, 0, len(lacking))
+	for _, m := range lacking {
+		names = append(names, m.name)
+		m.gap.ask(now)
+		m.gap.unverified = false
+		m.gap.update(m.complete(), now)
+	}
+	return pick(names)[0]
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -114,7 +146,7 @@ func (s *store) ask(kind messageKind, records []record) []byte {
 // bare returns what we have of all live members, without the items.
 func (s *store) bare() []record {
 	var records []record
-	for _, m := range s.sorted() {
+	for _, m := range s.members {
 		if m.live {
 			records = append(records, m.record())
 		}
@@ -137,7 +169,7 @@ func (s *store) answer(msg message) []byte {
 	}
 	if msg.kind == askAllMsg {
 		slices.Sort(listed)
-		for _, m := range s.sorted() {
+		for _, m := range s.members {
 			if _, ok := slices.BinarySearch(listed, m.name); !ok && m.live && m.known {
 				b = m.appendTo(b)
 			}

@@ -52,6 +52,31 @@ func TestDeadMemberIsNoticed(t *testing.T) {
 	}
 }
 
+// However many claims change meanwhile, a dead member is noticed as soon, and nobody else is suspected.
+func TestClaimsDontSlowDetection(t *testing.T) {
+	sizes := []int{3, 10, 50}
+	if testing.Short() {
+		sizes = sizes[:2]
+	}
+	for _, n := range sizes {
+		inBubble(t, func(t *testing.T, w *world) {
+			w.start(n)
+			defer w.keepChanging()()
+			<-time.After(3 * time.Second)
+			before := losses(w.nodes)
+			w.lan.move(1, testPeer(0).Addr.Addr())
+			took := w.await(5*time.Second, w.nodes[1:]...)
+			t.Logf("%d members: %v", n, took)
+			if limit := 1500 * time.Millisecond; took > limit {
+				t.Errorf("%d members noticed after %v, want at most %v", n, took, limit)
+			}
+			if alarms := losses(w.nodes[1:]) - before - (n - 1); alarms > 0 {
+				t.Errorf("%d members: %d false alarms", n, alarms)
+			}
+		})
+	}
+}
+
 func TestLeaveIsSeenAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.start(5)

@@ -71,7 +71,7 @@ func (m *memberReport) merge(r record, relay bool) (changed bool) {
 	if changed {
 		m.snapshot = nil
 	}
-	m.encoded = nil
+	m.encoded = nil // the head may have changed
 	return changed
 }
 
@@ -155,8 +155,6 @@ func (m *memberReport) appendTo(b []byte) []byte {
 				r.items = append(r.items, i)
 			}
 		}
-		// In order, claims take less room, and the same report gives the same bytes.
-		slices.SortFunc(r.items, func(a, b item) int { return a.key.compare(b.key) })
 		m.encoded = appendRecord(nil, r)
 	}
 	return append(b, m.encoded...)

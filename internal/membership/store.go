@@ -1,7 +1,6 @@
 package membership
 
 import (
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -183,7 +182,7 @@ func (s *store) setLive(name string, live bool) {
 		m.out.clear()
 		s.forget()
 	case m != s.own:
-		m.gap.open(time.Now())
+		m.gap.open(m.known, time.Now())
 		signal(s.gapped)
 	}
 	s.touch()
@@ -216,8 +215,8 @@ func (s *store) merge(msg message) {
 	defer s.mu.Unlock()
 	visible := false
 	for _, r := range msg.records {
-		if msg.kind == askMsg || msg.kind == askAllMsg {
-			r.hasBase, r.items = false, nil // it says what the asker has, without bringing it
+		if msg.kind == askMsg || msg.kind == askAllMsg || r.skipped {
+			r.hasBase, r.items = false, nil // it says what the sender has, without bringing it
 		}
 		if r.name == s.self {
 			s.aboutUs(r)
@@ -232,8 +231,11 @@ func (s *store) merge(msg message) {
 
 // mergeRecord takes in a record that a member sent, and tells whether reports changed by it.
 func (s *store) mergeRecord(r record, msg message) (visible bool) {
+	if r.inc == 0 {
+		return false // the sender has heard nothing
+	}
 	m := s.member(r.name)
-	if r.inc < m.inc || r.inc == 0 {
+	if r.inc < m.inc {
 		return false
 	}
 	if r.inc > m.inc {
@@ -243,8 +245,9 @@ func (s *store) mergeRecord(r record, msg message) (visible bool) {
 		m.gap = gap
 	}
 	if r.head.seq > m.head.seq {
-		m.gap.asks = min(m.gap.asks, 1)                // no need to be slow: somebody tells of the node
-		if msg.kind == deltaMsg && len(r.items) == 0 { // there is more than gossip carries
+		m.gap.asks = min(m.gap.asks, 1) // no need to be slow: somebody tells of the node
+		if msg.kind == deltaMsg && len(r.items) == 0 {
+			// There is more than gossip carries.
 			m.out.addHead()
 			m.gap.hurry = true
 		}
@@ -286,7 +289,7 @@ func (s *store) state() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := appendMessage(nil, stateMsg, s.self)
-	for _, m := range s.sorted() {
+	for _, m := range s.members {
 		if m.live && m.known || m == s.own {
 			b = m.appendTo(b)
 		}
@@ -294,19 +297,13 @@ func (s *store) state() []byte {
 	return b
 }
 
-// sorted returns the members by name.
-func (s *store) sorted() []*memberReport {
-	list := make([]*memberReport, 0, len(s.members))
-	for _, name := range slices.Sorted(maps.Keys(s.members)) {
-		list = append(list, s.members[name])
-	}
-	return list
-}
-
 // broadcasts returns deltas for one packet: together, with the overhead of each, at most limit bytes.
 func (s *store) broadcasts(overhead, limit int) [][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.turn) == 0 {
+		return nil
+	}
 	var out [][]byte
 	times := s.gossipTimes()
 	room := limit - crcRoom
