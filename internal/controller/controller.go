@@ -105,7 +105,7 @@ func (c *Controller) Configure(ctx context.Context, objects config.Objects) erro
 	if err := c.reserve(ctx, objects); err != nil {
 		return err
 	}
-	c.learnOthers() // what was reserved by nobody we knew may be now
+	c.relearnOthers() // what was reserved by nobody we knew may be now
 	return c.judge(ctx, objects, faults)
 }
 

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -67,16 +68,25 @@ func (c *Controller) learnOther(e record.Entry) ipam.Changed {
 // learnOthers is learnOther for all that the records know.
 func (c *Controller) learnOthers() {
 	c.mu.Lock()
-	seen := map[netip.Addr]bool{}
 	var changed ipam.Changed
 	for e := range c.Records.All() {
-		seen[e.Addr] = true
 		changed = both(changed, c.learnOther(e))
 	}
-	for ip := range c.others {
-		if !seen[ip] { // its record was deleted
-			changed = both(changed, c.learnOther(record.Entry{Addr: ip}))
-		}
+	c.mu.Unlock()
+	if len(changed.Services)+len(changed.Reservations) > 0 {
+		c.follow(changed, types.NamespacedName{})
+	}
+	c.relearnOthers() // also those whose record was deleted
+}
+
+// relearnOthers is learnOther for what the ledger was denied.
+func (c *Controller) relearnOthers() {
+	c.mu.Lock()
+	var changed ipam.Changed
+	for _, ip := range slices.SortedFunc(maps.Keys(c.others), netip.Addr.Compare) {
+		e, _ := c.Records.Lookup(ip)
+		e.Addr = ip
+		changed = both(changed, c.learnOther(e))
 	}
 	c.mu.Unlock()
 	if len(changed.Services)+len(changed.Reservations) > 0 {
