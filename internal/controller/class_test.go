@@ -152,17 +152,36 @@ func TestLeftByAClass(t *testing.T) {
 	w := beside(t, "lan: 10.0.0.1-10.0.0.2")
 	w.apply("b", ofClass(theirs))
 	w.apply("d", ofClass(theirs))
-	w.rival = nil
-	w.later(expired)
 	w.apply("a")
 	w.expect("a", "False PoolExhausted")
-	w.delete("b")
+	w.later(renewEvery)
+	w.rival = nil
+	w.delete("b") // by then nobody knows that the other one has ended
+	w.expect("a", "False PoolExhausted")
+	w.records.living["d"] = true
+	w.later(renewEvery)
+	w.expect("a", "False PoolExhausted")
+	w.later(expired)
 	w.expect("a", "10.0.0.1 True Assigned")
+	w.apply("e", annotated(v1beta1.AnnotationAddresses, "10.0.0.2"))
+	w.expect("e", "False AddressInUse")
 	w.controller = nil
+	delete(w.records.living, "d")
 	delete(w.services, types.NamespacedName{Namespace: "default", Name: "d"})
 	w.start("")
-	w.apply("c")
-	w.expect("c", "10.0.0.2 True Assigned")
+	w.expect("e", "10.0.0.2 True Assigned")
+}
+
+// TestResigns: who ends in good order need not be missed first.
+func TestResigns(t *testing.T) {
+	w := beside(t, "lan: 10.0.0.1")
+	w.later(renewEvery)
+	w.controller.End(t.Context())
+	w.controller, w.rival = w.rival, nil
+	w.later(renewEvery)
+	if !w.controller.reports() {
+		t.Error("the one that is left does not take the word")
+	}
 }
 
 // TestBurstsOfTwoClasses: however the two come together, no address is in two statuses.

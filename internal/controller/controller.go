@@ -37,6 +37,7 @@ type Records interface {
 	Commit(ctx context.Context, changes ...record.Change) error
 	Confirm(ctx context.Context) error
 	Renew(ctx context.Context) ([]record.Term, error)
+	Resign(ctx context.Context) error
 	Refresh(ctx context.Context) error
 	Lookup(netip.Addr) (record.Entry, bool)
 	HeldBy(record.Holder) []record.Entry
