@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
@@ -170,6 +171,26 @@ func TestLeftByAClass(t *testing.T) {
 	delete(w.services, types.NamespacedName{Namespace: "default", Name: "d"})
 	w.start("")
 	w.expect("e", "10.0.0.2 True Assigned")
+}
+
+// TestKeepsForTheOtherClass: what a pool keeps for a deleted Service of one class the other does not give away.
+func TestKeepsForTheOtherClass(t *testing.T) {
+	w := beside(t, "lan: 10.0.0.1")
+	w.pool("lan").Spec.Retain = &metav1.Duration{Duration: time.Hour}
+	w.reconfigure()
+	w.apply("b", ofClass(theirs))
+	w.apply("a")
+	w.expect("a", "False PoolExhausted")
+	w.delete("b")
+	w.later(refreshEvery)
+	w.expect("a", "False PoolExhausted")
+	w.apply("b", ofClass(theirs))
+	w.later(refreshEvery)
+	w.expect("b", "10.0.0.1 True Assigned")
+	w.delete("b")
+	w.later(refreshEvery)
+	w.later(time.Hour)
+	w.expect("a", "10.0.0.1 True Assigned")
 }
 
 // TestResigns: who ends in good order need not be missed first.

@@ -60,9 +60,23 @@ func (c *Controller) learnOther(e record.Entry) ipam.Changed {
 		return c.ledger.Deny(e.Addr, o, ipam.Key{}, false)
 	case !is && denied:
 		delete(c.others, e.Addr)
+		c.keepFor(e)
 		return c.ledger.Allow(e.Addr)
 	}
 	return ipam.Changed{}
+}
+
+// keepFor has an address that a Service of another class has let go kept for its name, if the pool says so. mu is
+// held.
+func (c *Controller) keepFor(e record.Entry) {
+	if len(e.Previous) == 0 || e.Previous[0].Kind != record.Service {
+		return
+	}
+	last := e.Previous[0]
+	k := ipam.Key{Namespace: last.Namespace, Name: last.Name}
+	if _, ours := c.ledger.Decision(k); !ours {
+		c.ledger.Remember(e.Addr, k, last.To)
+	}
 }
 
 // learnOthers is learnOther for all that the records know.
