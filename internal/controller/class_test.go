@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
@@ -152,17 +153,56 @@ func TestLeftByAClass(t *testing.T) {
 	w := beside(t, "lan: 10.0.0.1-10.0.0.2")
 	w.apply("b", ofClass(theirs))
 	w.apply("d", ofClass(theirs))
+	w.apply("a")
+	w.expect("a", "False PoolExhausted")
+	w.later(renewEvery)
 	w.rival = nil
+	w.delete("b") // by then nobody knows that the other one has ended
+	w.expect("a", "False PoolExhausted")
+	w.records.living["d"] = true
+	w.later(renewEvery)
+	w.expect("a", "False PoolExhausted")
 	w.later(expired)
+	w.expect("a", "10.0.0.1 True Assigned")
+	w.apply("e", annotated(v1beta1.AnnotationAddresses, "10.0.0.2"))
+	w.expect("e", "False AddressInUse")
+	w.controller = nil
+	delete(w.records.living, "d")
+	delete(w.services, types.NamespacedName{Namespace: "default", Name: "d"})
+	w.start("")
+	w.expect("e", "10.0.0.2 True Assigned")
+}
+
+// TestKeepsForTheOtherClass: what a pool keeps for a deleted Service of one class the other does not give away.
+func TestKeepsForTheOtherClass(t *testing.T) {
+	w := beside(t, "lan: 10.0.0.1")
+	w.pool("lan").Spec.Retain = &metav1.Duration{Duration: time.Hour}
+	w.reconfigure()
+	w.apply("b", ofClass(theirs))
 	w.apply("a")
 	w.expect("a", "False PoolExhausted")
 	w.delete("b")
+	w.later(refreshEvery)
+	w.expect("a", "False PoolExhausted")
+	w.apply("b", ofClass(theirs))
+	w.later(refreshEvery)
+	w.expect("b", "10.0.0.1 True Assigned")
+	w.delete("b")
+	w.later(refreshEvery)
+	w.later(time.Hour)
 	w.expect("a", "10.0.0.1 True Assigned")
-	w.controller = nil
-	delete(w.services, types.NamespacedName{Namespace: "default", Name: "d"})
-	w.start("")
-	w.apply("c")
-	w.expect("c", "10.0.0.2 True Assigned")
+}
+
+// TestResigns: who ends in good order need not be missed first.
+func TestResigns(t *testing.T) {
+	w := beside(t, "lan: 10.0.0.1")
+	w.later(renewEvery)
+	w.controller.End(t.Context())
+	w.controller, w.rival = w.rival, nil
+	w.later(renewEvery)
+	if !w.controller.reports() {
+		t.Error("the one that is left does not take the word")
+	}
 }
 
 // TestBurstsOfTwoClasses: however the two come together, no address is in two statuses.

@@ -37,6 +37,7 @@ type Records interface {
 	Commit(ctx context.Context, changes ...record.Change) error
 	Confirm(ctx context.Context) error
 	Renew(ctx context.Context) ([]record.Term, error)
+	Resign(ctx context.Context) error
 	Refresh(ctx context.Context) error
 	Lookup(netip.Addr) (record.Entry, bool)
 	HeldBy(record.Holder) []record.Entry
@@ -105,7 +106,7 @@ func (c *Controller) Configure(ctx context.Context, objects config.Objects) erro
 	if err := c.reserve(ctx, objects); err != nil {
 		return err
 	}
-	c.learnOthers() // what was reserved by nobody we knew may be now
+	c.relearnOthers() // what was reserved by nobody we knew may be now
 	return c.judge(ctx, objects, faults)
 }
 

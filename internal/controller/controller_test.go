@@ -201,6 +201,10 @@ func TestOverlapIsSaidAndHarmsNobody(t *testing.T) {
 	if n := testutil.ToFloat64(w.controller.Metrics.faulty.WithLabelValues("IPAddressPool")); n != 1 {
 		t.Errorf("%v faulty pools in the metrics, want 1", n)
 	}
+	w.reconfigure()
+	if told := slices.DeleteFunc(slices.Clone(w.events), func(e string) bool { return e != "Warning Overlap" }); len(told) != 1 {
+		t.Errorf("events %q, want Overlap once", w.events)
+	}
 	w.pools("old: 10.0.0.0/31", "young: 10.0.0.2-10.0.0.9")
 	w.expectPool("young", metav1.ConditionTrue, "InForce", "in force")
 }

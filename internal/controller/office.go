@@ -2,6 +2,8 @@ package controller
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"time"
 
 	"github.com/go-kit/log/level"
@@ -26,6 +28,7 @@ type office struct {
 	refreshed time.Time            // last
 	before    map[string]time.Time // the other classes in office as this one came: when they were last renewed then
 	live      map[string]bool      // the other classes in office
+	left      map[string]bool      // those that were, until what they have left behind is looked through
 	lowest    bool                 // none of those is lower, and those that had the word know that it is ours
 }
 
@@ -35,6 +38,7 @@ func (o *office) renew(now time.Time, terms []record.Term) {
 	if comes {
 		o.before = map[string]time.Time{}
 	}
+	were := o.live
 	o.renewed, o.lowest, o.live = now, true, map[string]bool{}
 	for _, t := range terms {
 		if t.Class == o.class || now.Sub(t.Renewed) > expired {
@@ -49,6 +53,13 @@ func (o *office) renew(now time.Time, terms []record.Term) {
 			o.lowest = false
 		}
 	}
+	if o.left == nil {
+		o.left = map[string]bool{}
+	}
+	for class := range were {
+		o.left[class] = o.left[class] || !o.live[class]
+	}
+	maps.DeleteFunc(o.left, func(class string, left bool) bool { return !left || o.live[class] })
 }
 
 // reports says whether this controller is the one that reports.
@@ -67,15 +78,51 @@ func (c *Controller) keepOffice(ctx context.Context) error {
 		return err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	now := c.Now()
 	did := c.office.reports(now)
 	c.office.renew(now, terms)
-	if does := c.office.reports(now); does != did {
+	does, left := c.office.reports(now), maps.Clone(c.office.left)
+	c.mu.Unlock()
+	if does != did {
 		_ = level.Info(c.Logger).Log("msg", "reporting on pools, advertisements and reservations", "class", c.Class, "reports", does)
 		c.Queue.EnqueueConfigure()
 	}
+	for class := range left {
+		if err := c.clearAfter(ctx, class); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		delete(c.office.left, class)
+		c.mu.Unlock()
+	}
 	return nil
+}
+
+// clearAfter releases what is held by a class that has no controller in office any more, where the holders are
+// gone: nobody else may have heard of it. Of those that go later we hear ourselves.
+func (c *Controller) clearAfter(ctx context.Context, class string) error {
+	var gone []record.Change
+	for e := range c.Records.All() {
+		for _, h := range e.Holders {
+			if h.Kind == record.Service && h.Class == class {
+				gone = append(gone, record.ReleaseGone(e.Addr, h.Holder, c.Now()))
+			}
+		}
+	}
+	for _, change := range gone {
+		var held *record.HeldError
+		if err := c.release(ctx, []record.Change{change}); err != nil && !errors.As(err, &held) {
+			return err
+		}
+	}
+	return nil
+}
+
+// End tells the controllers of other classes that this one is not in office any more.
+func (c *Controller) End(ctx context.Context) {
+	if err := c.Records.Resign(ctx); err != nil {
+		_ = level.Debug(c.Logger).Log("msg", "could not resign; other classes find out by themselves", "err", err)
+	}
 }
 
 // reports says whether this controller is the one that reports on what all classes share.

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -59,24 +60,47 @@ func (c *Controller) learnOther(e record.Entry) ipam.Changed {
 		return c.ledger.Deny(e.Addr, o, ipam.Key{}, false)
 	case !is && denied:
 		delete(c.others, e.Addr)
+		c.keepFor(e)
 		return c.ledger.Allow(e.Addr)
 	}
 	return ipam.Changed{}
 }
 
+// keepFor has an address that a Service of another class has let go kept for its name, if the pool says so. mu is
+// held.
+func (c *Controller) keepFor(e record.Entry) {
+	if len(e.Previous) == 0 || e.Previous[0].Kind != record.Service {
+		return
+	}
+	last := e.Previous[0]
+	k := ipam.Key{Namespace: last.Namespace, Name: last.Name}
+	if _, ours := c.ledger.Decision(k); !ours {
+		c.ledger.Remember(e.Addr, k, last.To)
+	}
+}
+
 // learnOthers is learnOther for all that the records know.
 func (c *Controller) learnOthers() {
 	c.mu.Lock()
-	seen := map[netip.Addr]bool{}
 	var changed ipam.Changed
 	for e := range c.Records.All() {
-		seen[e.Addr] = true
 		changed = both(changed, c.learnOther(e))
 	}
-	for ip := range c.others {
-		if !seen[ip] { // its record was deleted
-			changed = both(changed, c.learnOther(record.Entry{Addr: ip}))
-		}
+	c.mu.Unlock()
+	if len(changed.Services)+len(changed.Reservations) > 0 {
+		c.follow(changed, types.NamespacedName{})
+	}
+	c.relearnOthers() // also those whose record was deleted
+}
+
+// relearnOthers is learnOther for what the ledger was denied.
+func (c *Controller) relearnOthers() {
+	c.mu.Lock()
+	var changed ipam.Changed
+	for _, ip := range slices.SortedFunc(maps.Keys(c.others), netip.Addr.Compare) {
+		e, _ := c.Records.Lookup(ip)
+		e.Addr = ip
+		changed = both(changed, c.learnOther(e))
 	}
 	c.mu.Unlock()
 	if len(changed.Services)+len(changed.Reservations) > 0 {

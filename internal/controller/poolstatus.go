@@ -89,11 +89,12 @@ func conflict(generation int64, list []config.Conflict) metav1.Condition {
 // are held.
 func (c *Controller) writePool(ctx context.Context, o *v1beta1.IPAddressPool, status v1beta1.IPAddressPoolStatus, inUse bool) error {
 	if !equality.Semantic.DeepEqual(status, o.Status) {
+		was, is := meta.FindStatusCondition(o.Status.Conditions, v1beta1.ConditionReady), meta.FindStatusCondition(status.Conditions, v1beta1.ConditionReady)
+		changed := was == nil || was.Reason != is.Reason || was.Message != is.Message
 		if err := c.Writer.WriteStatus(ctx, o, statusOf(status)); err != nil {
 			return err
 		}
-		was, is := meta.FindStatusCondition(o.Status.Conditions, v1beta1.ConditionReady), meta.FindStatusCondition(status.Conditions, v1beta1.ConditionReady)
-		if was == nil || was.Reason != is.Reason || was.Message != is.Message {
+		if changed {
 			c.tellReadiness(o, *is)
 		}
 		return nil // the finalizer follows with the event of this write

@@ -134,7 +134,8 @@ func (c *Controller) release(ctx context.Context, changes []record.Change) error
 	c.mu.Lock()
 	for _, r := range changes {
 		if e, _ := c.Records.Lookup(r.Addr); len(e.Holders) == 0 {
-			changed = both(changed, c.learnOther(record.Entry{Addr: r.Addr}))
+			e.Addr = r.Addr
+			changed = both(changed, c.learnOther(e))
 		}
 	}
 	c.mu.Unlock()

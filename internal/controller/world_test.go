@@ -354,10 +354,11 @@ type records struct {
 	class   string
 	offices map[string]time.Time // by class, when it was in office last
 	now     func() time.Time
+	living  map[string]bool // the names of those who are not gone, though it is said
 }
 
 func newRecords(now func() time.Time) *records {
-	return &records{blocks: map[netip.Prefix]record.Block{}, offices: map[string]time.Time{}, now: now}
+	return &records{blocks: map[netip.Prefix]record.Block{}, offices: map[string]time.Time{}, now: now, living: map[string]bool{}}
 }
 
 // of returns the same records for a controller of a class.
@@ -370,6 +371,11 @@ func (r *records) of(class string) *records {
 func (r *records) Load(context.Context) error    { return nil }
 func (r *records) Confirm(context.Context) error { return nil }
 func (r *records) Refresh(context.Context) error { return nil }
+
+func (r *records) Resign(context.Context) error {
+	r.offices[r.class] = time.Time{}
+	return nil
+}
 
 func (r *records) Renew(context.Context) (terms []record.Term, _ error) {
 	r.offices[r.class] = r.now()
@@ -386,6 +392,10 @@ func (r *records) Commit(_ context.Context, changes ...record.Change) error {
 		p := record.BlockOf(c.Addr)
 		if _, known := r.blocks[p]; !known {
 			r.blocks[p] = record.New(p)
+		}
+		if c.Gone && r.living[c.Holder.Name] {
+			failed = append(failed, &record.HeldError{Addr: c.Addr, By: c.Holder})
+			continue
 		}
 		if e, _ := r.blocks[p].Lookup(c.Addr); c.Gone {
 			for _, h := range e.Holders {

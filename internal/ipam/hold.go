@@ -121,6 +121,3 @@ func (l *Ledger) Holders(ip netip.Addr) (holders Changed) {
 
 // Reservations returns the reservations that the ledger knows, in no particular order.
 func (l *Ledger) Reservations() []Key { return slices.Collect(maps.Keys(l.reservations)) }
-
-// InPool reports whether a pool may hand an address out.
-func (l *Ledger) InPool(ip netip.Addr) bool { return l.poolOf(ip) != nil }

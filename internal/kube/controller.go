@@ -32,11 +32,16 @@ type Allocator interface {
 	Report(ctx context.Context, objects config.Objects) error
 	// Service is told of one Service that changed or was enqueued; service is nil when it is gone.
 	Service(ctx context.Context, name types.NamespacedName, service *corev1.Service) error
+	// End is called after all other calls have returned, if the process ends in good order.
+	End(ctx context.Context)
 }
 
 // writers is how many Services are worked on at the same time. Most of that time is spent waiting for the
 // API server, and the more wait for the record of a block, the more share a write of it.
 const writers = 48
+
+// endsWithin is how long the process may take to end in good order.
+const endsWithin = 2 * time.Second
 
 // task is one entry of the queue: a Service, or one of the other two calls.
 type task struct {
@@ -111,7 +116,11 @@ func (q *AllocationQueue) Start(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	q.queue.ShutDown()
-	return group.Wait()
+	err = group.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), endsWithin)
+	defer cancel()
+	q.allocator.End(last)
+	return err
 }
 
 func (q *AllocationQueue) start(ctx context.Context) error {

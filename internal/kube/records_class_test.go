@@ -74,6 +74,12 @@ func TestRenew(t *testing.T) {
 			t.Errorf("%v, terms %+v", err, terms)
 		}
 	}
+	if err := b.Resign(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if terms, err := a.Renew(t.Context()); err != nil || len(terms) != 2 || terms[0].Renewed.IsZero() || !terms[1].Renewed.IsZero() {
+		t.Errorf("%v, terms %+v after b has resigned", err, terms)
+	}
 	if len(a.HeldBy(holder("a"))) != 0 || show(a) != "" {
 		t.Errorf("the record of those in office has %s", show(a))
 	}

@@ -34,6 +34,15 @@ func (r *Records) Renew(ctx context.Context) ([]record.Term, error) {
 	return t.blocks[record.Office()].Terms(), nil
 }
 
+// Resign tells other controllers that this one is not in office any more: they need not wait until they miss it.
+func (r *Records) Resign(ctx context.Context) error {
+	t := r.current()
+	if t == nil {
+		return nil
+	}
+	return t.slot(record.Office()).commit(ctx, request{resign: true})
+}
+
 // Refresh learns what controllers of other classes have committed until it was called.
 func (r *Records) Refresh(ctx context.Context) error {
 	t := r.current()

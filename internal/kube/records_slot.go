@@ -25,14 +25,16 @@ type slot struct {
 	view     record.Block      // never changed in place: readers have it
 	object   metav1.ObjectMeta // as last read or written; without a resourceVersion: there is no object
 	doubtful bool              // a write failed, so that it is not known whether it was made
+	resigned bool              // this controller is not in office any more
 }
 
 // request is what one caller of commit waits for: that the changes are made; and, if it says so, that the object
-// has been read or written since, or that it tells that this controller is in office at this time.
+// has been read or written since, or that it tells that this controller is in office at this time, or no more.
 type request struct {
 	changes []record.Change
 	look    bool
 	renew   bool
+	resign  bool
 	turn    chan struct{} // buffered: it is this caller's turn
 	result  chan error    // buffered: the request is settled
 	gone    bool          // guarded by the slot's mu: the caller no longer waits

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-kit/log/level"
@@ -25,6 +26,7 @@ func (s *slot) flush(ctx context.Context, batch []*request) ([]error, error) {
 		}
 		if !s.doubtful {
 			next, results, changed := s.judge(ctx, batch)
+			s.resigned = s.resigned || slices.ContainsFunc(batch, func(r *request) bool { return r.resign })
 			exists := s.object.ResourceVersion != ""
 			switch {
 			case changed, exists && next.Term(s.class()).Epoch != s.term.epoch, !exists && next.Len() > 0:
@@ -67,7 +69,7 @@ func idle(batch []*request) bool {
 func (s *slot) judge(ctx context.Context, batch []*request) (next record.Block, results []error, changed bool) {
 	next = s.view.Clone()
 	for _, r := range batch {
-		changed = changed || r.renew
+		changed = changed || r.renew || r.resign
 		var failed []error
 		for i := range r.changes {
 			did, err := s.apply(ctx, next, &r.changes[i])
@@ -136,7 +138,7 @@ func (r *Records) uid(ctx context.Context, h record.Holder) (string, error) {
 // written, for the object is another one by now.
 func (s *slot) store(ctx context.Context, next record.Block) error {
 	mine := record.Term{Class: s.class(), Epoch: s.term.epoch, Writer: s.term.records.writer}
-	if next.Prefix == record.Office() {
+	if next.Prefix == record.Office() && !s.resigned {
 		mine.Renewed = time.Now()
 	}
 	next.SetTerm(mine)

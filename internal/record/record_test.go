@@ -1,6 +1,7 @@
 package record
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -146,6 +147,26 @@ func TestBounds(t *testing.T) {
 	if _, err := block.Apply(Hold(netip.MustParseAddr("10.0.0.64"), all[0], "lan", start)); err == nil {
 		t.Error("an address of another block is taken")
 	}
+}
+
+// TestSize: a block where every address has a holder and all the history that it can is no large object.
+func TestSize(t *testing.T) {
+	block := New(BlockOf(one))
+	for at := block.Prefix.Addr(); block.Prefix.Contains(at); at = at.Next() {
+		for i := range MaxPrevious + 1 {
+			s := service(fmt.Sprint("a-service-with-a-name-as-they-are-", i))
+			s.UID = "0b3c6e0e-5d0c-4f3e-9a57-6d1a35f1a1b5"
+			apply(t, block, Hold(at, s, "a-pool", minute(2*i)))
+			if i < MaxPrevious {
+				apply(t, block, Release(at, s, minute(2*i+1)))
+			}
+		}
+	}
+	text, err := json.Marshal(block.Encode())
+	if err != nil || len(text) > 100_000 {
+		t.Errorf("%d bytes (%v), want at most 100 kB of the 1.5 MB that an object may have", len(text), err)
+	}
+	t.Log(len(text), "bytes")
 }
 
 func apply(t *testing.T, b Block, c Change) {
