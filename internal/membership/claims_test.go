@@ -302,7 +302,7 @@ func TestGapHealsSoon(t *testing.T) {
 }
 
 func TestClockGoesBack(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(_ *testing.T, w *world) {
 		w.start(3)
 		old := w.nodes[0]
 		old.store.mu.Lock()

@@ -72,13 +72,13 @@ func (p *pass) progress() {
 		if !rechecking && !silenced {
 			o.Phase = s.Phase
 		}
-		switch {
-		case o.Phase == Taken:
+		switch o.Phase {
+		case Taken:
 			if (s.Rival != MAC{}) {
 				o.Rival, o.rivalOn = s.Rival, s.RivalOn
 			}
 			p.checkAgain(o, rechecking)
-		case o.Phase == Announcing:
+		case Announcing:
 			o.probe, o.recheck = NoProbe, time.Time{}
 			o.Rival = MAC{}
 			if forget := s.RivalAt.Add(grudge); (s.Rival != MAC{}) && p.Now.Before(forget) {
