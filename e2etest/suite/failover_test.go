@@ -43,10 +43,10 @@ const backendNode = "n3"
 func setStage(t *testing.T, c *cluster) *stage {
 	t.Helper()
 	s := &stage{cluster: c}
-	c.run(t, backendNode, "web-1")
-	c.pool(t, "lan", "[10.77.0.200-10.77.0.209, fd77::200-fd77::209]")
-	c.advertise(t, "lan")
-	s.ips = c.services(t, "web", 8)
+	c.RunWeb(t, backendNode, "web-1")
+	c.Pool(t, "lan", "[10.77.0.200-10.77.0.209, fd77::200-fd77::209]")
+	c.Advertise(t, "lan")
+	s.ips = c.Services(t, "web", 8)
 	return s
 }
 
@@ -55,8 +55,8 @@ func setStage(t *testing.T, c *cluster) *stage {
 func (s *stage) choose(t *testing.T) {
 	t.Helper()
 	eventually(t, 20*time.Second, func() error {
-		owners := s.owners(t, s.ips...)
-		for _, node := range s.others(backendNode) {
+		owners := s.Owners(t, s.ips...)
+		for _, node := range s.Others(backendNode) {
 			owned := map[bool]netip.Addr{}
 			for _, ip := range s.ips {
 				if owners[ip] == node {
@@ -93,8 +93,8 @@ func (s *stage) watch(t *testing.T) *watch {
 	w.capture = capture
 	must(t, s.FlushNeighbours(user))
 	for _, ip := range []netip.Addr{s.ip4, s.ip6} {
-		w.flows[ip] = s.flow(t, user, ip)
-		must(t, s.resolved(user, ip, s.victim))
+		w.flows[ip] = s.Flow(t, user, ip)
+		must(t, s.Resolved(user, ip, s.victim))
 	}
 	w.begun = time.Now()
 	return w
@@ -123,7 +123,7 @@ func (w *watch) calm(t *testing.T) {
 // moved waits until others than the victim answer for its addresses and logs when they first said so.
 func (w *watch) moved(t *testing.T) {
 	t.Helper()
-	w.ownedBy(t, outageLimit, w.others(w.victim), w.ip4, w.ip6)
+	w.OwnedBy(t, outageLimit, w.Others(w.victim), w.ip4, w.ip6)
 	for _, ip := range []netip.Addr{w.ip4, w.ip6} {
 		for _, claim := range w.capture.Claims(ip) {
 			if claim.Time.After(w.begun) && w.HostByMAC(claim.Claimant()) != w.victim {
@@ -154,10 +154,10 @@ func (w *watch) answered(t *testing.T, what string) {
 // kernel of the client in use knows which: what it sends must not depend on nodes that gave an address up.
 func (w *watch) settled(t *testing.T) {
 	t.Helper()
-	w.allTogether(t)
-	owners := w.owners(t, w.ips...)
+	w.AllTogether(t)
+	owners := w.Owners(t, w.ips...)
 	eventually(t, 4*time.Second, func() error { // by itself, the kernel would need twice as long to find out
-		return errors.Join(w.resolved(user, w.ip4, owners[w.ip4]), w.resolved(user, w.ip6, owners[w.ip6]))
+		return errors.Join(w.Resolved(user, w.ip4, owners[w.ip4]), w.Resolved(user, w.ip6, owners[w.ip6]))
 	})
 }
 
@@ -224,8 +224,8 @@ func (s *stage) terminate(t *testing.T) {
 		}
 	}
 	must(t, speaker.Restart())
-	s.allTogether(t)
-	s.owners(t, s.ips...)
+	s.AllTogether(t)
+	s.Owners(t, s.ips...)
 }
 
 // vigil has the askers ask for every address without a pause until the function that it returns is called, which fails
@@ -235,7 +235,7 @@ func (s *stage) vigil(t *testing.T) (end func()) {
 	stop := make(chan struct{})
 	var group errgroup.Group
 	for _, ip := range s.ips {
-		for _, client := range s.askers() {
+		for _, client := range s.Askers() {
 			group.Go(func() error { return s.keepAsking(client, ip, stop) })
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // comes back, and nothing moves.
 func (s *stage) withoutAPIServer(t *testing.T) {
 	w := s.watch(t)
-	before := s.owners(t, s.ips...)
+	before := s.Owners(t, s.ips...)
 	s.stopAPIServer(t)
 	throughout(t, 2*time.Second, func() error { return s.ownedAs(before) })
 	w.answered(t, "API server away")
@@ -28,16 +28,16 @@ func (s *stage) withoutAPIServer(t *testing.T) {
 	must(t, s.Plug(s.victim))
 	w.settled(t)
 
-	owners := s.owners(t, s.ips...)
+	owners := s.Owners(t, s.ips...)
 	back := time.Now()
 	s.bringBack(t)
 	throughout(t, 2*time.Second, func() error { return s.ownedAs(owners) })
-	s.create(t, serviceYAML("after", dualStack)) // once it is answered, the speakers are up to date
+	s.Create(t, serviceYAML("after", dualStack)) // once it is answered, the speakers are up to date
 	eventually(t, leaseTime, func() error {
 		s.revive(t, "controller") // it may find out late that it lost its lease
-		return is(s.service(t, "after"), metav1.ConditionTrue, "Assigned")
+		return is(s.Service(t, "after"), metav1.ConditionTrue, "Assigned")
 	})
-	s.owners(t, s.assigned(t, "after", 2)...)
+	s.Owners(t, s.Assigned(t, "after", 2)...)
 	throughout(t, time.Second, func() error { return s.ownedAs(owners) })
 	for ip, owner := range owners {
 		for _, claim := range w.capture.Claims(ip) {
@@ -51,11 +51,11 @@ func (s *stage) withoutAPIServer(t *testing.T) {
 // restartWithoutAPIServer: speakers that start while the API server is away, first one of them, then all at once, serve by
 // what they have kept.
 func (s *stage) restartWithoutAPIServer(t *testing.T) {
-	s.owners(t, s.ips...)
+	s.Owners(t, s.ips...)
 	s.stopAPIServer(t)
 	s.restartSpeakers(t, "n2")
 	s.restartSpeakers(t, s.Nodes()...)
-	owners := s.owners(t, s.ips...)
+	owners := s.Owners(t, s.ips...)
 	throughout(t, time.Second, func() error { return s.ownedAs(owners) })
 	s.bringBack(t)
 	throughout(t, 2*time.Second, func() error { return s.ownedAs(owners) })
@@ -70,7 +70,7 @@ func (s *stage) stopAPIServer(t *testing.T) {
 
 // ownedAs is an error unless each address is answered by its owner alone.
 func (s *stage) ownedAs(owners map[netip.Addr]string) error {
-	now, err := s.ownersNow(s.ips...)
+	now, err := s.OwnersNow(s.ips...)
 	if err == nil && !maps.Equal(now, owners) {
 		err = fmt.Errorf("the owners were %v and are %v now", owners, now)
 	}
@@ -87,8 +87,8 @@ func (s *stage) restartSpeakers(t *testing.T, nodes ...string) {
 	for _, node := range nodes {
 		must(t, s.Process(node, "speaker").Restart())
 	}
-	s.allTogether(t)
-	s.owners(t, s.ips...)
+	s.AllTogether(t)
+	s.Owners(t, s.ips...)
 	t.Logf("speakers of %v: all addresses are answered again %v after the restart", nodes, time.Since(begun).Round(time.Millisecond))
 }
 

@@ -1,0 +1,108 @@
+package labtest
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Words that Kubernetes has for nodes which should not serve load balancers.
+const (
+	ExcludeLabel    = "node.kubernetes.io/exclude-from-external-load-balancers"
+	AutoscalerTaint = "ToBeDeletedByClusterAutoscaler"
+)
+
+// Services makes n dual-stack Services, for pools with exactly that many addresses, and returns their addresses.
+func (c *Cluster) Services(t *testing.T, name string, n int, spec ...string) (ips []netip.Addr) {
+	t.Helper()
+	for i := range n {
+		c.Create(t, ServiceYAML(fmt.Sprintf("%s-%d", name, i), append(spec, DualStack)...))
+	}
+	for i := range n {
+		ips = append(ips, c.Assigned(t, fmt.Sprintf("%s-%d", name, i), 2)...)
+	}
+	return ips
+}
+
+// Label sets a label of a node until the test ends.
+func (c *Cluster) Label(t *testing.T, node, key, value string) {
+	t.Helper()
+	c.setLabel(t, node, key, fmt.Sprintf("%q", value))
+}
+
+// Unlabel takes it away now.
+func (c *Cluster) Unlabel(t *testing.T, node, key string) {
+	t.Helper()
+	c.setLabel(t, node, key, "null")
+}
+
+func (c *Cluster) setLabel(t *testing.T, node, key, value string) {
+	t.Helper()
+	set := func(ctx context.Context, value string) error {
+		return c.patchNode(ctx, node, fmt.Sprintf(`{"metadata":{"labels":{%q:%s}}}`, key, value))
+	}
+	Must(t, set(Within(t, 10*time.Second), value))
+	Afterwards(t, func(ctx context.Context) error { return set(ctx, "null") })
+}
+
+// Taint puts a taint on a node until the test ends or Untaint takes it away.
+func (c *Cluster) Taint(t *testing.T, node, key string) {
+	t.Helper()
+	patch := fmt.Sprintf(`{"spec":{"taints":[{"key":%q,"value":"test","effect":"NoSchedule"}]}}`, key)
+	Must(t, c.patchNode(Within(t, 10*time.Second), node, patch))
+	Afterwards(t, func(ctx context.Context) error { return c.untaint(ctx, node, key) })
+}
+
+// Untaint takes a taint away now.
+func (c *Cluster) Untaint(t *testing.T, node, key string) {
+	t.Helper()
+	Must(t, c.untaint(Within(t, 10*time.Second), node, key))
+}
+
+func (c *Cluster) untaint(ctx context.Context, node, key string) error {
+	return c.patchNode(ctx, node, fmt.Sprintf(`{"spec":{"taints":[{"$patch":"delete","key":%q}]}}`, key))
+}
+
+// NetworkUnavailable says of a node's network that it does not work, until the test ends, or that it does.
+func (c *Cluster) NetworkUnavailable(t *testing.T, node string, unavailable bool) {
+	t.Helper()
+	set := func(ctx context.Context, status string) error {
+		patch := fmt.Sprintf(`{"status":{"conditions":[{"type":"NetworkUnavailable","status":%q,"reason":"Test"}]}}`, status)
+		return c.patchNode(ctx, node, patch, "status")
+	}
+	if !unavailable {
+		Must(t, set(Within(t, 10*time.Second), "False"))
+		return
+	}
+	Must(t, set(Within(t, 10*time.Second), "True"))
+	Afterwards(t, func(ctx context.Context) error { return set(ctx, "False") })
+}
+
+func (c *Cluster) patchNode(ctx context.Context, node, patch string, subresource ...string) error {
+	_, err := c.Client().CoreV1().Nodes().Patch(ctx, node, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, subresource...)
+	return err
+}
+
+// Events lists the events on a Service, each as "TYPE REASON: NOTE".
+func (c *Cluster) Events(t *testing.T, name string) []string {
+	t.Helper()
+	return c.EventsOn(t, "Service", name)
+}
+
+// EventsOn lists the events on an object of the namespace default, or of none, each as "TYPE REASON: NOTE".
+func (c *Cluster) EventsOn(t *testing.T, kind, name string) (lines []string) {
+	t.Helper()
+	list, err := c.Client().EventsV1().Events(metav1.NamespaceDefault).List(Within(t, 10*time.Second), metav1.ListOptions{})
+	Must(t, err)
+	for _, e := range list.Items {
+		if e.Regarding.Kind == kind && e.Regarding.Name == name {
+			lines = append(lines, fmt.Sprintf("%s %s: %s", e.Type, e.Reason, e.Note))
+		}
+	}
+	return lines
+}
