@@ -42,6 +42,10 @@ race-lab: lab-build ## the lab suites with daemons that detect races (slow; thei
 	@CGO_ENABLED=1 go build -race -o bin/race/ ./controller ./speaker
 	@cd e2etest && LANYARD_BIN=$(CURDIR)/bin/race go test -timeout 60m -p 1 ./suite/... ./allocation/...
 
+.PHONY: bench-failover
+bench-failover: lab-build build ## how long clients wait when a node or speaker goes: unplugged, killed, stopped (root; N=20 trials each, JSON=file, SPEAKER=flags)
+	@cd e2etest && go run ./cmd/benchfailover -n $(or $(N),20) -speaker '$(SPEAKER)' $(if $(JSON),-json $(abspath $(JSON)))
+
 .PHONY: verify
 verify: verify-generated lint ## everything that must hold besides the tests
 
