@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -91,18 +92,31 @@ func (c *Cluster) patchNode(ctx context.Context, node, patch string, subresource
 // Events lists the events on a Service, each as "TYPE REASON: NOTE".
 func (c *Cluster) Events(t *testing.T, name string) []string {
 	t.Helper()
-	return c.EventsOn(t, "Service", name)
+	return c.EventsSince(t, time.Time{}, "Service", name)
 }
 
-// EventsOn lists the events on an object of the namespace default, or of none, each as "TYPE REASON: NOTE".
-func (c *Cluster) EventsOn(t *testing.T, kind, name string) (lines []string) {
+// EventsSince lists the events on an object of the namespace default, or of none, that happened since a time, for the first
+// time or again.
+func (c *Cluster) EventsSince(t *testing.T, since time.Time, kind, name string) (lines []string) {
 	t.Helper()
 	list, err := c.Client().EventsV1().Events(metav1.NamespaceDefault).List(Within(t, 10*time.Second), metav1.ListOptions{})
 	Must(t, err)
 	for _, e := range list.Items {
-		if e.Regarding.Kind == kind && e.Regarding.Name == name {
+		if e.Regarding.Kind == kind && e.Regarding.Name == name && !lastSeen(e).Before(since.Truncate(time.Second)) {
 			lines = append(lines, fmt.Sprintf("%s %s: %s", e.Type, e.Reason, e.Note))
 		}
 	}
 	return lines
+}
+
+// lastSeen is when an event last happened; the older of the two ways to say that counts in whole seconds.
+func lastSeen(e eventsv1.Event) time.Time {
+	last := e.EventTime.Time
+	if old := e.DeprecatedLastTimestamp.Time; old.After(last) {
+		last = old
+	}
+	if e.Series != nil && e.Series.LastObservedTime.After(last) {
+		last = e.Series.LastObservedTime.Time
+	}
+	return last
 }

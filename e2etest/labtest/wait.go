@@ -48,15 +48,16 @@ func Eventually(t *testing.T, limit time.Duration, f func() error) {
 func Throughout(t *testing.T, span time.Duration, f func() error) {
 	t.Helper()
 	begun := time.Now()
+	var fault error
 	Eventually(t, span+time.Minute, func() error {
-		if err := f(); err != nil {
-			t.Fatalf("after %v: %v", time.Since(begun).Round(time.Millisecond), err)
-		}
-		if time.Since(begun) < span {
+		if fault = f(); fault == nil && time.Since(begun) < span {
 			return errors.New("the time is not over")
 		}
 		return nil
 	})
+	if fault != nil {
+		t.Fatalf("after %v: %v", time.Since(begun).Round(time.Millisecond), fault)
+	}
 }
 
 // Poll returns nil once f does, and otherwise the last error of f when the context ends.
