@@ -186,11 +186,13 @@ func (c *Cluster) Advertise(t *testing.T, name string, spec ...string) {
 	c.Create(t, AdvertisementYAML(name, append([]string{"ipAddressPools: [" + name + "]"}, spec...)...))
 }
 
+// PoolYAML is an IPAddressPool with a list of addresses in YAML's flow style.
 func PoolYAML(name, addresses string, autoAssign bool) string {
 	return fmt.Sprintf("apiVersion: lanyard.dev/v1beta1\nkind: IPAddressPool\nmetadata: {name: %s}\nspec: {addresses: %s, autoAssign: %t}\n",
 		name, addresses, autoAssign)
 }
 
+// AdvertisementYAML is an L2Advertisement; each further argument is a line of its spec.
 func AdvertisementYAML(name string, spec ...string) string {
 	return fmt.Sprintf("apiVersion: lanyard.dev/v1beta1\nkind: L2Advertisement\nmetadata: {name: %s}\nspec:\n  %s\n", name, strings.Join(spec, "\n  "))
 }
@@ -211,11 +213,13 @@ spec:
 `, name, strings.Join(spec, "\n  "))
 }
 
+// Lines of a Service's spec that say which families it wants.
 const (
 	DualStack = "ipFamilyPolicy: RequireDualStack"
 	OnlyIPv6  = "ipFamilies: [IPv6]"
 )
 
+// Web are the labels of the backends.
 var Web = map[string]string{"app": "web"}
 
 // RunWeb runs a pod of the app web until the test ends.

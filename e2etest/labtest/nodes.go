@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 )
 
 // Words that Kubernetes has for nodes which should not serve load balancers.
@@ -54,19 +57,28 @@ func (c *Cluster) setLabel(t *testing.T, node, key, value string) {
 // Taint puts a taint on a node until the test ends or Untaint takes it away.
 func (c *Cluster) Taint(t *testing.T, node, key string) {
 	t.Helper()
-	patch := fmt.Sprintf(`{"spec":{"taints":[{"key":%q,"value":"test","effect":"NoSchedule"}]}}`, key)
-	Must(t, c.patchNode(Within(t, 10*time.Second), node, patch))
-	Afterwards(t, func(ctx context.Context) error { return c.untaint(ctx, node, key) })
+	taint := corev1.Taint{Key: key, Value: "test", Effect: corev1.TaintEffectNoSchedule}
+	Must(t, c.retaint(Within(t, 10*time.Second), node, key, taint))
+	Afterwards(t, func(ctx context.Context) error { return c.retaint(ctx, node, key) })
 }
 
 // Untaint takes a taint away now.
 func (c *Cluster) Untaint(t *testing.T, node, key string) {
 	t.Helper()
-	Must(t, c.untaint(Within(t, 10*time.Second), node, key))
+	Must(t, c.retaint(Within(t, 10*time.Second), node, key))
 }
 
-func (c *Cluster) untaint(ctx context.Context, node, key string) error {
-	return c.patchNode(ctx, node, fmt.Sprintf(`{"spec":{"taints":[{"$patch":"delete","key":%q}]}}`, key))
+// retaint replaces the taints of a key.
+func (c *Cluster) retaint(ctx context.Context, node, key string, by ...corev1.Taint) error {
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		n, err := c.Client().CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		n.Spec.Taints = append(slices.DeleteFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == key }), by...)
+		_, err = c.Client().CoreV1().Nodes().Update(ctx, n, metav1.UpdateOptions{})
+		return err
+	})
 }
 
 // NetworkUnavailable says of a node's network that it does not work, until the test ends, or that it does.

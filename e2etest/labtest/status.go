@@ -58,6 +58,7 @@ func (c *Cluster) Decided(t *testing.T, name string, status metav1.ConditionStat
 	return s
 }
 
+// Is is an error unless the condition that the controller writes on a Service has a status and a reason.
 func Is(s *corev1.Service, status metav1.ConditionStatus, reason string) error {
 	condition := ConditionOf(s, IPAssigned)
 	if condition == nil || condition.Status != status || condition.Reason != reason {

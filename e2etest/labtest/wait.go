@@ -27,6 +27,7 @@ func Afterwards(t *testing.T, undo func(ctx context.Context) error) {
 	})
 }
 
+// Must ends the test at an error.
 func Must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {

@@ -56,7 +56,7 @@ func smallPool(t *testing.T, c *cluster) {
 	}
 }
 
-// manyRanges: every address of every kind of entry is used, pool by pool, and none twice.
+// manyRanges is row T4 of the list in layer2/doc.go: every address of every kind of entry is used, pool by pool, and none twice.
 func manyRanges(t *testing.T, c *cluster) {
 	c.Pool(t, "a", "[10.11.0.7, 10.11.0.20-10.11.0.21, 10.11.0.30/31]")
 	c.Pool(t, "b", "['10.11.1.255 - 10.11.2.0']")

@@ -29,7 +29,8 @@ func TestAnswers(t *testing.T) {
 	t.Run("a status of somebody else that comes meanwhile is left alone", func(t *testing.T) { otherStatusMeanwhile(t, c) })
 }
 
-// carryTraffic: clients find the address without help, get pages and echoes, and their kernels have the owner's MAC.
+// carryTraffic: clients find the address without help, get pages and echoes, and their kernels have the owner's MAC: row T1 of the
+// list in layer2/doc.go.
 func carryTraffic(t *testing.T, c *cluster) {
 	c.Pool(t, "lan", "[10.77.0.200-10.77.0.201, fd77::200-fd77::201]")
 	c.Advertise(t, "lan")

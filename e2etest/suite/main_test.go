@@ -22,7 +22,6 @@ var (
 	advertisementYAML = labtest.AdvertisementYAML
 	serviceYAML       = labtest.ServiceYAML
 	ingress           = labtest.Ingress
-	is                = labtest.Is
 )
 
 const (

@@ -38,7 +38,7 @@ func advertisementComesAndGoes(t *testing.T, c *cluster) {
 	}
 }
 
-// chosenNodes: addresses are only where the advertisement's selectors match, and follow the labels and the selectors.
+// chosenNodes is row T8 of the list in layer2/doc.go: addresses are only where the advertisement's selectors match, and follow the labels and the selectors.
 func chosenNodes(t *testing.T, c *cluster) {
 	c.Label(t, "n2", "zone", "edge")
 	c.Pool(t, "edge", "[10.77.0.204-10.77.0.207, fd77::204-fd77::207]")
@@ -57,7 +57,7 @@ func chosenNodes(t *testing.T, c *cluster) {
 	c.OwnedBy(t, 5*time.Second, []string{"n2", "n3"}, ips...)
 }
 
-// localTraffic: the owner is a node with a ready pod and follows it; the backend sees the client's own address.
+// localTraffic is the other half of row T1: the owner is a node with a ready pod and follows it; the backend sees the client's own address.
 func localTraffic(t *testing.T, c *cluster) {
 	c.Pool(t, "local", "[10.77.0.210-10.77.0.213, fd77::210-fd77::213]")
 	c.Advertise(t, "local")
@@ -133,7 +133,7 @@ func excludedNodes(t *testing.T, c *cluster) {
 	c.OwnedBy(t, 5*time.Second, []string{"n2"}, ips...)
 }
 
-// TestInterfaces has two LANs: every node and c1 on the first, every node and c2 on the second.
+// TestInterfaces has two LANs: every node and c1 on the first, every node and c2 on the second. TestSegments in layer2 goes on.
 func TestInterfaces(t *testing.T) {
 	c := serve(t, lab.Options{Nodes: 2, Clients: 2, Segments: 2, Attach: map[string][]int{"c2": {1}}})
 	c.Pool(t, "second", "[10.77.1.200, fd77:0:0:1::200]")
