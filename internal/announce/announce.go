@@ -2,8 +2,6 @@ package announce
 
 import (
 	"context"
-	"net/netip"
-	"time"
 
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
@@ -20,18 +18,7 @@ type Want struct {
 }
 
 // Standing is how an address of the last Set stands.
-type Standing struct {
-	IP    netip.Addr
-	Phase placement.Phase
-	// Rival is the stranger that was last heard to claim the address, on RivalOn at RivalAt: of one that is
-	// Taken, who took it. Zero: nobody has since the address was set or set with another Round.
-	Rival   placement.MAC
-	RivalOn string
-	RivalAt time.Time
-	// Peer is the peer that was last heard to claim it, at PeerAt.
-	Peer   placement.MAC
-	PeerAt time.Time
-}
+type Standing = placement.Standing
 
 // An Announcer makes the addresses it is told to hold reachable through this node.
 // Its methods may be called from several goroutines.

@@ -46,6 +46,7 @@ type Gossip struct {
 	port     uint16
 	keyring  *memberlist.Keyring
 	roster   *roster
+	store    *store
 	wanted   chan struct{}
 	hostAddr func() ([]hostAddr, error)
 
@@ -55,8 +56,9 @@ type Gossip struct {
 	self    netip.AddrPort // as the others see us, while running
 	peers   []Peer
 
-	listMu sync.Mutex             // held while leaving and while shutting down
+	listMu sync.Mutex             // held while starting, leaving and shutting down
 	list   *memberlist.Memberlist // while running
+	busy   sync.WaitGroup         // exchanges under way
 }
 
 // New checks the configuration and starts nothing.
@@ -80,9 +82,12 @@ func New(cfg Config) (*Gossip, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = log.NewNopLogger()
 	}
+	r := newRoster(cfg.Logger)
+	s := newStore(cfg.Name, packetRoom(cfg.Label), cfg.Logger, r.changed)
+	r.watch = s.setLive
 	return &Gossip{
 		cfg: cfg, bind: addr, port: port, keyring: keyring,
-		roster: newRoster(cfg.Logger), wanted: make(chan struct{}, 1), hostAddr: hostAddrs,
+		roster: r, store: s, wanted: make(chan struct{}, 1), hostAddr: hostAddrs,
 	}, nil
 }
 
@@ -90,8 +95,8 @@ func New(cfg Config) (*Gossip, error) {
 // Leave; before and after Run there are none. A member under suspicion is alive.
 func (g *Gossip) Members() []string { return g.roster.names() }
 
-// Changed has a signal waiting whenever Members may have changed since the last one was taken. There is
-// one channel: it has one reader.
+// Changed has a signal waiting whenever Members or Reports may have changed since the last one was taken.
+// There is one channel: it has one reader.
 func (g *Gossip) Changed() <-chan struct{} { return g.roster.changed }
 
 // SetPeers replaces the peers that ought to be members: it takes all of them each time. While Run runs,
@@ -127,7 +132,8 @@ func (g *Gossip) Run(ctx context.Context) error {
 		return errors.New("gossip: a second Run")
 	}
 	logs := newLogAdapter(g.cfg.Logger)
-	list, err := g.create(logs)
+	carrier := newCarrier(g.store, g.cfg.Logger)
+	list, err := g.create(logs, carrier)
 	if err != nil {
 		return err
 	}
@@ -136,12 +142,19 @@ func (g *Gossip) Run(ctx context.Context) error {
 		g.newJoiner(list).run(ctx)
 		return nil
 	})
+	carrying, stop := context.WithCancel(context.WithoutCancel(ctx))
+	group.Go(func() error {
+		carrier.run(carrying)
+		return nil
+	})
 	<-ctx.Done()
 	if err := g.Leave(context.WithoutCancel(ctx)); err != nil {
 		_ = level.Warn(g.cfg.Logger).Log("msg", "left without being sure that others know", "err", err)
 	}
+	stop()
 	logs.mute()
 	g.shutdown(list)
+	g.busy.Wait()
 	return group.Wait()
 }
 
@@ -170,7 +183,9 @@ func (g *Gossip) Leave(ctx context.Context) error {
 }
 
 // create opens the sockets, unless there is a transport, and makes us a cluster of one.
-func (g *Gossip) create(logs *logAdapter) (*memberlist.Memberlist, error) {
+func (g *Gossip) create(logs *logAdapter, carry *carrier) (*memberlist.Memberlist, error) {
+	g.listMu.Lock() // we are a member before we have the list
+	defer g.listMu.Unlock()
 	c := g.cfg.Profile.memberlistConfig()
 	inner := g.cfg.Transport
 	if inner == nil {
@@ -192,26 +207,28 @@ func (g *Gossip) create(logs *logAdapter) (*memberlist.Memberlist, error) {
 	t := newTransport(inner, g.cfg.Profile.limits().dial)
 	c.Name, c.Label, c.Keyring, c.Transport = g.cfg.Name, g.cfg.Label, g.keyring, t
 	c.Logger = stdlog.New(logs, "", 0)
-	c.Events = g.roster
+	c.Events, c.Delegate, c.Ping = g.roster, carry, carry
 	g.roster.open()
+	g.store.open(uint64(time.Now().UnixNano()))
 	list, err := memberlist.Create(c)
 	if err != nil {
-		g.roster.close()
+		g.forgetAll()
 		return nil, errors.Join(fmt.Errorf("start gossip: %w", err), t.Shutdown())
 	}
+	carry.post = func(to string, msg []byte) error { return g.send(to, msg, list.SendBestEffort) }
+	carry.deliver = func(to string, msg []byte) error { return g.send(to, msg, list.SendReliable) }
 	g.started(list)
 	return list, nil
 }
 
+// started keeps the list; listMu is held.
 func (g *Gossip) started(list *memberlist.Memberlist) {
 	node := list.LocalNode()
 	addr, _ := netip.AddrFromSlice(node.Addr)
 	g.mu.Lock()
 	g.self = netip.AddrPortFrom(addr.Unmap(), node.Port)
 	g.mu.Unlock()
-	g.listMu.Lock()
 	g.list = list
-	g.listMu.Unlock()
 }
 
 func (g *Gossip) shutdown(list *memberlist.Memberlist) {
@@ -219,7 +236,21 @@ func (g *Gossip) shutdown(list *memberlist.Memberlist) {
 	defer g.listMu.Unlock()
 	g.list = nil
 	_ = list.Shutdown() // it logs what its transport says, and has no error of its own
+	g.forgetAll()
+}
+
+func (g *Gossip) forgetAll() {
 	g.roster.close()
+	g.store.close()
+}
+
+// send hands a message for a live member to one of memberlist's ways to send it.
+func (g *Gossip) send(to string, msg []byte, by func(*memberlist.Node, []byte) error) error {
+	at, ok := g.roster.addr(to)
+	if !ok {
+		return fmt.Errorf("%s is not a live member", to)
+	}
+	return by(&memberlist.Node{Name: to, Addr: at.Addr().AsSlice(), Port: at.Port()}, msg)
 }
 
 func (g *Gossip) newJoiner(list *memberlist.Memberlist) *joiner {

@@ -19,6 +19,9 @@ type testLAN struct {
 	hosts map[string]*lanPort  // by address and port
 	side  map[netip.Addr]int   // hosts on different sides don't hear each other
 	mute  func(to string) bool // packets to these get lost, connections don't
+	// trouble, if set, says for each packet when it arrives, once or more often; never is a loss.
+	trouble func() []time.Duration
+	largest int // the longest packet seen
 }
 
 func newTestLAN() *testLAN {
@@ -83,12 +86,40 @@ func (p *lanPort) WriteTo(b []byte, addr string) (time.Time, error) {
 	if dest == nil || cut || (p.lan.mute != nil && p.lan.mute(addr)) {
 		return now, nil
 	}
-	from := net.UDPAddrFromAddrPort(p.at)
-	select {
-	case dest.packets <- &memberlist.Packet{Buf: append([]byte(nil), b...), From: from, Timestamp: now}:
-	default: // its queue is full
+	for _, delay := range p.lan.delays(len(b)) {
+		packet := &memberlist.Packet{Buf: append([]byte(nil), b...), From: net.UDPAddrFromAddrPort(p.at), Timestamp: now}
+		if delay == 0 {
+			dest.arrive(packet)
+		} else {
+			time.AfterFunc(delay, func() { packet.Timestamp = time.Now(); dest.arrive(packet) })
+		}
 	}
 	return now, nil
+}
+
+// disturb has packets arrive when trouble says.
+func (l *testLAN) disturb(trouble func() []time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.trouble = trouble
+}
+
+// delays tells when a packet of that size arrives.
+func (l *testLAN) delays(size int) []time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.largest = max(l.largest, size)
+	if l.trouble == nil {
+		return []time.Duration{0}
+	}
+	return l.trouble()
+}
+
+func (p *lanPort) arrive(packet *memberlist.Packet) {
+	select {
+	case p.packets <- packet:
+	default: // its queue is full
+	}
 }
 
 func (p *lanPort) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {

@@ -18,6 +18,8 @@ type roster struct {
 	changed chan struct{} // holds one signal after a change
 	gained  chan struct{} // holds one signal after a member appeared
 	lost    chan struct{} // holds one signal after a member went
+	// watch is told who appears and who goes; memberlist holds its lock meanwhile.
+	watch func(name string, live bool)
 
 	mu   sync.Mutex
 	live map[string]netip.AddrPort // nil while not running
@@ -29,6 +31,7 @@ func newRoster(logger log.Logger) *roster {
 	return &roster{
 		logger: logger, changed: make(chan struct{}, 1),
 		gained: make(chan struct{}, 1), lost: make(chan struct{}, 1),
+		watch: func(string, bool) {},
 	}
 }
 
@@ -55,6 +58,7 @@ func (r *roster) NotifyJoin(n *memberlist.Node) {
 	r.mu.Unlock()
 	if known {
 		_ = level.Info(r.logger).Log("msg", "member is alive", "member", n.Name, "addr", at)
+		r.watch(n.Name, true)
 		signal(r.changed)
 		signal(r.gained)
 	}
@@ -68,6 +72,7 @@ func (r *roster) NotifyLeave(n *memberlist.Node) {
 	r.mu.Unlock()
 	if known {
 		_ = level.Info(r.logger).Log("msg", "member is gone", "member", n.Name)
+		r.watch(n.Name, false)
 		signal(r.changed)
 		signal(r.lost)
 	}
@@ -81,6 +86,27 @@ func (r *roster) names() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Sorted(maps.Keys(r.live))
+}
+
+// addr returns the address of a live member.
+func (r *roster) addr(name string) (netip.AddrPort, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at, ok := r.live[name]
+	return at, ok
+}
+
+// others returns the addresses of the live members but the one named.
+func (r *roster) others(self string) []netip.AddrPort {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var addrs []netip.AddrPort
+	for _, name := range slices.Sorted(maps.Keys(r.live)) {
+		if name != self {
+			addrs = append(addrs, r.live[name])
+		}
+	}
+	return addrs
 }
 
 // has tells whether the peer is alive: by name, or by address for a peer without one.

@@ -28,9 +28,12 @@ type Claim struct {
 	// Rival is who else uses the address, a stranger to the cluster. Zero: nobody that the owner knows of.
 	Rival MAC
 	// Successor is the node that the owner hands the address to; it goes on answering until the successor
-	// does. Empty while it hands nothing over.
+	// does. Empty while it hands nothing over. A claim with a successor that is Pending has lost against the
+	// successor's: it only lets it know that the address may have been announced beside it.
 	Successor string
 }
+
+func (c *Claim) conceded() bool { return c.Successor != "" && c.Phase == Pending }
 
 // Phase is how far the announcing of an address has come.
 type Phase uint8
@@ -52,4 +55,18 @@ const (
 // String is the name of the phase, as in "Announcing".
 func (p Phase) String() string {
 	return [...]string{"Pending", "Probing", "Announcing", "Taken", "Free"}[p]
+}
+
+// Standing is how an address that this node was told to announce stands.
+type Standing struct {
+	IP    netip.Addr
+	Phase Phase
+	// Rival is the stranger that was last heard to claim the address, on RivalOn at RivalAt: of one that is
+	// Taken, who took it. Zero: nobody has since the address was set or set with another Round.
+	Rival   MAC
+	RivalOn string
+	RivalAt time.Time
+	// Peer is the peer that was last heard to claim it, at PeerAt.
+	Peer   MAC
+	PeerAt time.Time
 }

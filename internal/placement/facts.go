@@ -2,28 +2,41 @@ package placement
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/lanyard-lb/lanyard/internal/iprange"
 )
 
-// Facts is all that a decision rests on. Nodes that hold the same facts, but for Self and Interfaces, come to
-// the same owners.
+// Facts is all that a decision rests on. Nodes that hold the same facts, but for Self, Standings, Stood and
+// Leaving, come to the same owners.
 type Facts struct {
-	Self       string      // the node that asks
-	Interfaces []Interface // of Self
-	Members    []string    // nodes whose speaker is alive
-	Nodes      map[string]Node
+	Nodes map[string]Node
 	// Pools of the cluster; an address that none of them contains falls under every advertisement, so that
 	// a pool edit silences nobody.
 	Pools          []Pool
 	Advertisements []Advertisement
 	Services       []Service
+
+	Self    string            `json:"-"` // the node that asks
+	Now     time.Time         `json:"-"`
+	Members []string          `json:"-"` // nodes whose speaker is alive, Self among them
+	Known   int               `json:"-"` // how many speakers there ought to be
+	Reports map[string]Report `json:"-"` // of the members that have told; of Self, only its interfaces count
+	// Standings of what Self announces, by address.
+	Standings []Standing `json:"-"`
+	// Stood says that this process has stood still since the last decision, for so long that others may have
+	// taken it for dead.
+	Stood bool `json:"-"`
+	// Leaving says that Self hands over what it has, and takes nothing.
+	Leaving bool `json:"-"`
 }
 
 // Node is a node as far as its place in the cluster goes.
 type Node struct {
 	// Excluded says why the node must not announce, as a Reason-like word; empty when it may.
 	Excluded string
+	// NotReadySince is since when the node has not been ready; zero: it is.
+	NotReadySince time.Time
 }
 
 // Pool is the address set of one pool.
@@ -38,12 +51,31 @@ type Advertisement struct {
 	Pools      map[string]bool
 	Nodes      map[string]bool
 	Interfaces []string // names or patterns as of path.Match; empty: all suitable ones
+	// Preferred nodes come before others; the weights of all that match a node add up.
+	Preferred []Preference
+	// IgnoreSubnets has an address announced also on interfaces whose subnets do not contain it.
+	IgnoreSubnets bool
+	// Withdraw has an address announced by nobody while no Service with it has a serving endpoint.
+	Withdraw bool
+}
+
+// Preference gives some nodes more weight.
+type Preference struct {
+	Weight int
+	Nodes  map[string]bool
 }
 
 // Service is a Service with addresses to announce.
 type Service struct {
 	Name string // namespace/name
 	IPs  []netip.Addr
+	// Advertisements that select the Service, by name; nil: all do.
+	Advertisements map[string]bool
+	// MoveTo is the node that the Service's owner wants its addresses on; empty: any.
+	MoveTo  string
+	Created time.Time
+	// Served says that some endpoint serves, wherever it is.
+	Served bool
 	// Local says that only nodes with a serving endpoint forward traffic (externalTrafficPolicy: Local).
 	Local bool
 	// EndpointNodes are the nodes with a serving endpoint. Only meaningful with Local.

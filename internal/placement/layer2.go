@@ -1,161 +1,388 @@
 package placement
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
-	"path"
 	"slices"
-	"strings"
-
-	"github.com/cespare/xxhash/v2"
+	"time"
 )
 
-// Layer2 elects one owner for each address: per address and never per Service, so Services that share one
-// have one owner. Among the eligible nodes the highest rendezvous hash of node and address wins, so a node
-// that leaves moves only what it owned. Verdicts are sorted by address.
-func Layer2(f Facts) []Verdict {
-	p := layer2{Facts: f, candidates: map[string][]candidate{}, interfaces: map[string][]string{}}
-	sharers := map[netip.Addr][]Service{}
-	for _, s := range f.Services {
-		for _, ip := range s.IPs {
-			sharers[ip] = append(sharers[ip], s)
-		}
-	}
-	verdicts := make([]Verdict, 0, len(sharers))
-	for _, ip := range slices.SortedFunc(maps.Keys(sharers), netip.Addr.Compare) {
-		verdicts = append(verdicts, p.verdict(ip, sharers[ip]))
-	}
-	return verdicts
+const (
+	// expecting is how long an address that nobody has claimed is left to the node that ought to.
+	expecting = 500 * time.Millisecond
+	// patience is how long the owner of an address that it should not own any more is given to hand it over.
+	patience = 1500 * time.Millisecond
+)
+
+// Options of the election. They should be the same on all nodes.
+type Options struct {
+	Rebalance Rebalance
+	// NotReadyAfter is how long a node may be without readiness before others come first; 0: for ever.
+	NotReadyAfter time.Duration
+	// Recheck is how often an address is probed again that a stranger was found to use.
+	Recheck time.Duration
 }
 
-// layer2 is one pass. Addresses under the same advertisements share their candidates and interfaces.
-type layer2 struct {
+// Layer2 elects one owner for each address, where one node at a time announces: per address and never per
+// Service, so that Services that share one have one owner. A node that owns an address keeps it as long as it
+// may. It remembers what it has claimed and seen between decisions, and is not safe for concurrent use.
+type Layer2 struct {
+	options Options
+	own     map[netip.Addr]*own
+	memory  map[netip.Addr]*memory
+	members []string  // of the last decision
+	quiet   time.Time // since when all is settled, and by the same members
+	moved   time.Time // when an address was last seen on the move
+	weak    time.Time // when what we have claimed last became weak
+	apart   bool      // whether we were cut off at the last decision
+	round   uint64
+}
+
+// memory of one address.
+type memory struct {
+	expected string    // the node that ought to claim it,
+	until    time.Time // by then
+	stranded time.Time // since when its owner should not own it; zero: it may
+	used     bool      // a node of ours has announced it
+}
+
+// NewLayer2 returns an elector that has claimed nothing.
+func NewLayer2(o Options) *Layer2 {
+	return &Layer2{options: o, own: map[netip.Addr]*own{}, memory: map[netip.Addr]*memory{}}
+}
+
+// Decision is what follows from facts.
+type Decision struct {
+	Verdicts []Verdict // of all addresses, sorted
+	// Claims of Self for the others to know, and what Self is to announce; both sorted by address.
+	Claims        []Claim
+	Announcements []Announcement
+	// Taken lists the addresses that Self has claimed just now, and Lost those that it has let go.
+	Taken, Lost []Change
+	// Wake is when to decide again although nothing has changed; zero: no need to.
+	Wake time.Time
+}
+
+// Change is an address that Self has claimed or let go.
+type Change struct {
+	IP    netip.Addr
+	Cause Cause
+	Other string // the node it came from or went to; empty: none
+}
+
+// Cause says in one word why an address changes hands.
+type Cause string
+
+// The causes.
+const (
+	New        Cause = "New"        // nobody of ours had it
+	Failover   Cause = "Failover"   // its owner is dead, or does not hand it over
+	Handover   Cause = "Handover"   // its owner hands it over
+	Conflict   Cause = "Conflict"   // another node's claim stands
+	Ineligible Cause = "Ineligible" // no node may announce it
+	Withdrawn  Cause = "Withdrawn"  // no Service has it any more
+)
+
+// pass is one decision in the making.
+type pass struct {
+	*Layer2
 	Facts
-	candidates map[string][]candidate
-	interfaces map[string][]string
+	decision  Decision
+	addresses []*address
+	groups    map[string]*group
+	subnets   map[string]subnets
+	load      map[string]int // addresses per node, also those that are expected to go there
+	standings map[netip.Addr]Standing
+	calm      bool // nothing is on the move
 }
 
-type candidate struct {
-	name string
-	hash uint64
+// address is one address in a pass.
+type address struct {
+	ip       netip.Addr
+	services []*Service
+	names    []string
+	group    *group // of those that may own it
+	claims   []claimant
+	owner    string // who owns it, or is to
+	claimed  bool   // the owner's claim stands
+	reason   Reason // why nobody may own it, or what else there is to say
+	moveTo   string
+	memory   *memory
 }
 
-func (p *layer2) verdict(ip netip.Addr, services []Service) Verdict {
-	v := Verdict{IP: ip}
-	for _, s := range services {
-		v.Services = append(v.Services, s.Name)
+// claimant is a node with a claim on an address.
+type claimant struct {
+	node  string
+	claim *Claim
+}
+
+// Decide takes the facts in, and says what follows. What it returns may be kept, but not changed.
+func (l *Layer2) Decide(f Facts) Decision {
+	p := &pass{
+		Layer2: l, Facts: f, groups: map[string]*group{}, subnets: map[string]subnets{},
+		load: map[string]int{}, standings: make(map[netip.Addr]Standing, len(f.Standings)), calm: slices.Equal(l.members, f.Members),
 	}
-	slices.Sort(v.Services)
-	ads, key := p.covering(ip)
-	if len(ads) == 0 {
-		v.Reason = NoAdvertisement
-		return v
+	l.members = f.Members
+	for _, s := range f.Standings {
+		p.standings[s.IP] = s
 	}
-	eligible := p.eligible(ads, key)
-	if len(eligible) == 0 {
-		v.Reason = NoEligibleNode
-		return v
+	p.list()
+	p.weaken()
+	p.progress()
+	p.stand()
+	p.place()
+	p.carryOut()
+	p.rest()
+	p.rebalance()
+	p.conclude()
+	return p.decision
+}
+
+// wakeAt has the next decision made at a time at the latest.
+func (p *pass) wakeAt(t time.Time) {
+	if p.decision.Wake.IsZero() || t.Before(p.decision.Wake) {
+		p.decision.Wake = t
 	}
-	serving := slices.DeleteFunc(slices.Clone(eligible), func(c candidate) bool {
-		return slices.ContainsFunc(services, func(s Service) bool { return !s.servedOn(c.name) })
-	})
-	v.Reason = Announced
-	if len(serving) == 0 {
-		// Nobody can serve: kube-proxy rejects at the owner, which is what clients should see.
-		v.Reason, serving = NoEndpoint, eligible
-	}
-	v.Owner = elect(ip, serving)
-	if v.Owner == p.Self {
-		v.Interfaces = p.namesOf(ads, key)
-		if len(v.Interfaces) == 0 {
-			v.Reason = NoInterface
+}
+
+// list gathers the addresses of all Services, who may own them, and what is remembered of them.
+func (p *pass) list() {
+	at := map[netip.Addr]*address{}
+	for i := range p.Services {
+		s := &p.Services[i]
+		for _, ip := range s.IPs {
+			if at[ip] == nil {
+				at[ip] = &address{ip: ip}
+				p.addresses = append(p.addresses, at[ip])
+			}
+			at[ip].services = append(at[ip].services, s)
 		}
+	}
+	slices.SortFunc(p.addresses, func(a, b *address) int { return a.ip.Compare(b.ip) })
+	for ip := range p.memory {
+		if at[ip] == nil {
+			delete(p.memory, ip)
+		}
+	}
+	for _, a := range p.addresses {
+		p.describe(a)
+	}
+	p.listClaims(at)
+}
+
+func (p *pass) describe(a *address) {
+	slices.SortFunc(a.services, func(x, y *Service) int { return cmp.Compare(x.Name, y.Name) })
+	for _, s := range a.services {
+		a.names = append(a.names, s.Name)
+		a.moveTo = cmp.Or(a.moveTo, s.MoveTo)
+	}
+	if a.memory = p.memory[a.ip]; a.memory == nil {
+		a.memory = &memory{}
+		p.memory[a.ip] = a.memory
+	}
+	ads, key := p.covering(a.ip, a.services)
+	if len(ads) == 0 {
+		a.group, a.reason = newGroup(nil, false, NoAdvertisement), NoAdvertisement
+		return
+	}
+	a.group = p.groupOf(a.ip, ads, key)
+	a.reason = a.group.reason
+	group, nobody := p.serving(a.group, a.services)
+	if a.group = group; !nobody || a.reason != "" {
+		return
+	}
+	a.reason = NoEndpoint
+	if slices.ContainsFunc(ads, func(ad *Advertisement) bool { return ad.Withdraw }) {
+		a.group = newGroup(nil, false, NoEndpoint)
+	}
+}
+
+// listClaims gathers the claims on each address, the one that stands first.
+func (p *pass) listClaims(at map[netip.Addr]*address) {
+	for _, node := range p.Members {
+		if node == p.Self {
+			continue
+		}
+		claims := p.Reports[node].Claims
+		for i := range claims {
+			if a := at[claims[i].IP]; a != nil {
+				a.claims = append(a.claims, claimant{node, &claims[i]})
+			}
+		}
+	}
+	for ip, o := range p.own {
+		if a := at[ip]; a != nil {
+			a.claims = append(a.claims, claimant{p.Self, &o.Claim})
+		}
+	}
+}
+
+// compare puts the claim that stands before the others: of a node that may own the address before one that may
+// not, one that is not being handed over, one that has got somewhere, one that is not weak, the older one. Ties
+// go by hash, then name.
+func (a *address) compare(x, y claimant) int {
+	return cmp.Or(
+		first(a.group.has(x.node), a.group.has(y.node)),
+		first(x.claim.Successor == "", y.claim.Successor == ""),
+		first(x.claim.Phase != Pending, y.claim.Phase != Pending),
+		first(!x.claim.Weak, !y.claim.Weak),
+		x.claim.Since.Compare(y.claim.Since),
+		cmp.Compare(affinity(y.node, a.ip), affinity(x.node, a.ip)),
+		cmp.Compare(x.node, y.node),
+	)
+}
+
+// first orders true before false.
+func first(x, y bool) int {
+	switch {
+	case x == y:
+		return 0
+	case x:
+		return -1
+	}
+	return 1
+}
+
+// stand finds the owner of each address that is claimed, and forgets expectations that have come true.
+func (p *pass) stand() {
+	for _, a := range p.addresses {
+		if len(a.claims) == 0 {
+			continue
+		}
+		if len(a.claims) > 1 {
+			slices.SortFunc(a.claims, a.compare)
+		}
+		p.standOne(a)
+	}
+}
+
+func (p *pass) standOne(a *address) {
+	winner := a.claims[0]
+	for _, c := range a.claims {
+		a.memory.used = a.memory.used || c.claim.Phase == Announcing
+	}
+	if winner.claim.conceded() {
+		return // nobody owns it, only the note is left
+	}
+	if winner.claim.Successor != "" {
+		// It is to be claimed by the successor, also when the leaver's word that it has let go comes first.
+		a.memory.expected, a.memory.until = winner.claim.Successor, p.Now.Add(expecting)
+		p.unsettled()
+	}
+	switch {
+	case a.group.has(winner.node), winner.claim.Successor != "" && slices.Contains(p.Members, winner.claim.Successor):
+		a.memory.stranded = time.Time{}
+	case len(a.group.nodes) == 0:
+		return // everybody lets it go
+	case a.memory.stranded.IsZero():
+		a.memory.stranded = p.Now
+	}
+	if since := a.memory.stranded; !since.IsZero() {
+		p.unsettled()
+		if !p.Now.Before(since.Add(patience)) {
+			return
+		}
+		p.wakeAt(since.Add(patience))
+	}
+	if winner.claim.Successor == "" {
+		a.memory.expected = ""
+	}
+	a.owner, a.claimed = winner.node, true
+	p.load[a.owner]++
+}
+
+func (p *pass) unsettled() { p.calm = false }
+
+// place finds an owner for each address that has none: the node that is expected to claim it, as long as it is
+// given time, else the one that is elected. Loads grow in the order of addresses, so that all nodes that know
+// the same claims come to the same.
+func (p *pass) place() {
+	var open []*address
+	for _, a := range p.addresses {
+		switch {
+		case a.claimed || len(a.group.nodes) == 0:
+			continue
+		case a.group.has(a.memory.expected) && p.Now.Before(a.memory.until):
+			a.owner = a.memory.expected
+			p.load[a.owner]++
+		default:
+			a.group.unclaimed++
+			open = append(open, a)
+		}
+		p.unsettled()
+	}
+	for _, a := range open {
+		a.owner = p.wished(a)
+		a.group.unclaimed--
+		p.load[a.owner]++
+		a.memory.expected, a.memory.until = a.owner, p.Now.Add(expecting)
+	}
+	for _, a := range p.addresses {
+		if !a.claimed && a.owner != "" && a.owner != p.Self {
+			p.wakeAt(a.memory.until)
+		}
+	}
+}
+
+// wished is where an address should go: where its Services want it, else to the elected node.
+func (p *pass) wished(a *address) string {
+	if a.group.has(a.moveTo) {
+		return a.moveTo
+	}
+	return p.elect(a.ip, a.group)
+}
+
+// conclude writes the decision down.
+func (p *pass) conclude() {
+	for _, a := range p.addresses {
+		p.decision.Verdicts = append(p.decision.Verdicts, p.verdict(a))
+	}
+	for _, ip := range slices.SortedFunc(maps.Keys(p.own), netip.Addr.Compare) {
+		o := p.own[ip]
+		p.decision.Claims = append(p.decision.Claims, o.Claim)
+		if o.conceded.IsZero() {
+			p.decision.Announcements = append(p.decision.Announcements, Announcement{IP: ip, Interfaces: o.interfaces, Round: o.round, Probe: o.probe})
+		}
+	}
+}
+
+func (p *pass) verdict(a *address) Verdict {
+	v := Verdict{IP: a.ip, Services: a.names, Owner: a.owner, Reason: a.reason}
+	if a.owner == "" {
+		v.Reason = cmp.Or(v.Reason, NoEligibleNode)
+		return v
+	}
+	v.Interfaces = a.group.interfaces(a.owner)
+	if a.group.stray {
+		v.Detail = "no node has a subnet with this address"
+	}
+	claim, claimed := p.claimOf(a)
+	if !claimed {
+		v.Reason = Settling
+		return v
+	}
+	v.Claim = *claim
+	switch {
+	case claim.Rival != MAC{}:
+		v.Reason = AddressConflict
+	case claim.Phase != Announcing:
+		v.Reason = Settling
+	default:
+		v.Reason = cmp.Or(v.Reason, Announced)
 	}
 	return v
 }
 
-// covering returns the advertisements that an address falls under, and a key that names their set.
-func (p *layer2) covering(ip netip.Addr) ([]Advertisement, string) {
-	pool := ""
-	for _, candidate := range p.Pools {
-		for _, r := range candidate.Ranges {
-			if r.Contains(ip) {
-				pool = candidate.Name
-			}
+func (p *pass) claimOf(a *address) (*Claim, bool) {
+	if a.owner == p.Self {
+		if o := p.own[a.ip]; o != nil {
+			return &o.Claim, true
 		}
+		return nil, false
 	}
-	var ads []Advertisement
-	var key strings.Builder
-	for _, ad := range p.Advertisements {
-		if pool == "" || ad.Pools[pool] {
-			ads = append(ads, ad)
-			key.WriteString(ad.Name + "\n")
-		}
+	if a.claimed && a.claims[0].node == a.owner {
+		return a.claims[0].claim, true
 	}
-	return ads, key.String()
-}
-
-// eligible returns the live nodes that may announce under one of the advertisements, in the order of Members.
-func (p *layer2) eligible(ads []Advertisement, key string) []candidate {
-	if known, ok := p.candidates[key]; ok {
-		return known
-	}
-	var eligible []candidate
-	for _, name := range p.Members {
-		node, exists := p.Nodes[name]
-		allowed := slices.ContainsFunc(ads, func(ad Advertisement) bool { return ad.Nodes[name] })
-		if exists && node.Excluded == "" && allowed {
-			eligible = append(eligible, candidate{name, xxhash.Sum64String(name)})
-		}
-	}
-	p.candidates[key] = eligible
-	return eligible
-}
-
-// namesOf returns the interfaces of this node that the advertisements allow, in the order of Interfaces.
-func (p *layer2) namesOf(ads []Advertisement, key string) []string {
-	if known, ok := p.interfaces[key]; ok {
-		return known
-	}
-	var names []string
-	for _, i := range p.Interfaces {
-		allowed := slices.ContainsFunc(ads, func(ad Advertisement) bool { return ad.Nodes[p.Self] && ad.allows(i.Name) })
-		if i.Suitable() && allowed {
-			names = append(names, i.Name)
-		}
-	}
-	p.interfaces[key] = names
-	return names
-}
-
-func (a Advertisement) allows(name string) bool {
-	return len(a.Interfaces) == 0 || slices.ContainsFunc(a.Interfaces, func(pattern string) bool {
-		matched, err := path.Match(pattern, name)
-		return err == nil && matched
-	})
-}
-
-// elect returns the candidate with the highest hash; should two be equal, the lower name.
-func elect(ip netip.Addr, candidates []candidate) string {
-	bytes := ip.As16()
-	address := xxhash.Sum64(bytes[:])
-	var winner candidate
-	var best uint64
-	for _, c := range candidates {
-		weight := mix(c.hash ^ address)
-		if winner.name == "" || weight > best || weight == best && c.name < winner.name {
-			winner, best = c, weight
-		}
-	}
-	return winner.name
-}
-
-// mix spreads every bit of its argument over the result (the finalizer of SplitMix64), so that node and
-// address hashes can be combined by exclusive or.
-func mix(x uint64) uint64 {
-	x ^= x >> 30
-	x *= 0xbf58476d1ce4e5b9
-	x ^= x >> 27
-	x *= 0x94d049bb133111eb
-	return x ^ x>>31
+	return nil, false
 }

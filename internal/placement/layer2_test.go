@@ -1,46 +1,63 @@
 package placement
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
-
-	"pgregory.net/rapid"
-
-	"github.com/lanyard-lb/lanyard/internal/iprange"
+	"time"
 )
 
-var nic = Interface{Name: "eth0", Index: 2, MAC: MAC{2}, Up: true, Carrier: true, Ether: true}
-
-func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
-
-func set(names ...string) map[string]bool {
-	s := map[string]bool{}
-	for _, n := range names {
-		s[n] = true
+// settled asks the electors of all members in turn, until what they claim does not change any more, and
+// returns what the first one says then.
+func settled(t *testing.T, f Facts, o Options) Decision {
+	t.Helper()
+	electors := map[string]*Layer2{}
+	var first Decision
+	for range 10 {
+		changed := false
+		for _, n := range slices.Backward(f.Members) {
+			if electors[n] == nil {
+				electors[n] = NewLayer2(o)
+			}
+			f.Self, f.Standings = n, nil
+			for _, c := range f.Reports[n].Claims {
+				f.Standings = append(f.Standings, Standing{IP: c.IP, Phase: Announcing})
+			}
+			first = electors[n].Decide(f)
+			r := f.Reports[n]
+			changed = changed || !slices.Equal(r.Claims, first.Claims)
+			r.Claims = slices.Clone(first.Claims)
+			for i := range r.Claims {
+				r.Claims[i].Phase = Announcing
+			}
+			f.Reports[n] = r
+		}
+		f.Now = f.Now.Add(time.Second)
+		if !changed {
+			break
+		}
 	}
-	return s
-}
-
-// facts of three nodes, one pool "lan" and an advertisement for it.
-func facts(services ...Service) Facts {
-	r, _ := iprange.Parse("10.0.0.0/16")
-	return Facts{
-		Self:           "n1",
-		Interfaces:     []Interface{nic},
-		Members:        []string{"n1", "n2", "n3"},
-		Nodes:          map[string]Node{"n1": {}, "n2": {}, "n3": {}},
-		Pools:          []Pool{{Name: "lan", Ranges: []iprange.Range{r}}},
-		Advertisements: []Advertisement{{Name: "ad", Pools: set("lan"), Nodes: set("n1", "n2", "n3")}},
-		Services:       services,
-	}
+	return first
 }
 
 func TestVerdicts(t *testing.T) {
-	web := Service{Name: "default/web", IPs: []netip.Addr{ip("10.0.0.1")}}
-	local := Service{Name: "default/local", IPs: web.IPs, Local: true}
+	web := Service{Name: "default/web", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}
+	local := Service{Name: "default/local", IPs: web.IPs, Local: true, Served: true}
 	on := func(s Service, nodes ...string) Service { s.EndpointNodes = set(nodes...); return s }
+	only := func(f *Facts, nodes ...string) {
+		f.Members = nodes
+	}
+	addNIC := func(f *Facts, node string, i Interface) {
+		r := f.Reports[node]
+		r.Interfaces = append(slices.Clone(r.Interfaces), i)
+		f.Reports[node] = r
+	}
+	changeNIC := func(f *Facts, node string, change func(*Interface)) {
+		r := f.Reports[node]
+		r.Interfaces = slices.Clone(r.Interfaces)
+		change(&r.Interfaces[0])
+		f.Reports[node] = r
+	}
 	for _, tc := range []struct {
 		name       string
 		services   []Service
@@ -50,123 +67,292 @@ func TestVerdicts(t *testing.T) {
 		interfaces []string
 	}{
 		{name: "any of the three", services: []Service{web}, owner: "any", reason: Announced},
-		{name: "the only member", services: []Service{web}, change: func(f *Facts) { f.Members = []string{"n1"} },
+		{name: "the only member", services: []Service{web}, change: func(f *Facts) { only(f, "n1") },
 			owner: "n1", reason: Announced, interfaces: []string{"eth0"}},
 		{name: "no advertisement at all", services: []Service{web}, change: func(f *Facts) { f.Advertisements = nil },
 			reason: NoAdvertisement},
 		{name: "an advertisement of another pool", services: []Service{web},
 			change: func(f *Facts) { f.Advertisements[0].Pools = set("other") }, reason: NoAdvertisement},
-		{name: "an address that no pool contains stays announced", services: []Service{{Name: "a/b", IPs: []netip.Addr{ip("192.168.7.7")}}},
+		{name: "an advertisement for other Services", services: []Service{{Name: "a/b", IPs: web.IPs, Advertisements: set("other")}},
+			reason: NoAdvertisement},
+		{name: "an advertisement for one of those that share", owner: "any", reason: Announced, services: []Service{
+			{Name: "a/b", IPs: web.IPs, Advertisements: set("other"), Served: true}, web}},
+		{name: "an address that no pool contains stays announced", services: []Service{{Name: "a/b", IPs: []netip.Addr{ip("10.168.7.7")}, Served: true}},
 			owner: "any", reason: Announced},
 		{name: "only nodes of the advertisement", services: []Service{web},
 			change: func(f *Facts) { f.Advertisements[0].Nodes = set("n3") }, owner: "n3", reason: Announced},
 		{name: "dead nodes do not announce", services: []Service{web},
-			change: func(f *Facts) { f.Advertisements[0].Nodes, f.Members = set("n3"), []string{"n1"} }, reason: NoEligibleNode},
+			change: func(f *Facts) { f.Advertisements[0].Nodes = set("n3"); only(f, "n1") }, reason: NoEligibleNode},
 		{name: "nor nodes that the API server does not know", services: []Service{web},
 			change: func(f *Facts) { f.Nodes = map[string]Node{"n2": {}} }, owner: "n2", reason: Announced},
 		{name: "nor excluded ones", services: []Service{web},
-			change: func(f *Facts) { f.Nodes["n1"], f.Nodes["n2"] = Node{"label"}, Node{"label"} }, owner: "n3", reason: Announced},
+			change: func(f *Facts) { f.Nodes["n1"], f.Nodes["n2"] = Node{Excluded: "label"}, Node{Excluded: "label"} }, owner: "n3", reason: Announced},
+		{name: "nor those that are not ready for long", services: []Service{web},
+			change: func(f *Facts) {
+				for _, n := range []string{"n1", "n2"} {
+					f.Nodes[n] = Node{NotReadySince: start.Add(-time.Hour)}
+				}
+			}, owner: "n3", reason: Announced},
+		{name: "unless nobody else is there", services: []Service{web},
+			change: func(f *Facts) {
+				only(f, "n1")
+				f.Nodes["n1"] = Node{NotReadySince: start.Add(-time.Hour)}
+			}, owner: "n1", reason: Announced, interfaces: []string{"eth0"}},
+		{name: "preferred nodes come first", services: []Service{web}, change: func(f *Facts) {
+			f.Advertisements[0].Preferred = []Preference{{10, set("n2", "n3")}, {1, set("n3")}}
+		}, owner: "n3", reason: Announced},
+		{name: "the weights of all advertisements add up", services: []Service{web}, change: func(f *Facts) {
+			f.Advertisements[0].Preferred = []Preference{{10, set("n2")}, {8, set("n3")}}
+			f.Advertisements = append(f.Advertisements, Advertisement{Name: "more", Pools: set("lan"), Nodes: set("n3"), Preferred: []Preference{{3, set("n3")}}})
+		}, owner: "n3", reason: Announced},
+		{name: "where the owner of the Service wants it", services: []Service{{Name: "a/b", IPs: web.IPs, MoveTo: "n2", Served: true}}, owner: "n2", reason: Announced},
+		{name: "unless that node may not", services: []Service{{Name: "a/b", IPs: web.IPs, MoveTo: "n2", Served: true}},
+			change: func(f *Facts) { f.Advertisements[0].Nodes = set("n3") }, owner: "n3", reason: Announced},
 		{name: "Local goes where an endpoint is", services: []Service{on(local, "n2")}, owner: "n2", reason: Announced},
-		{name: "every sharer must be served", services: []Service{on(local, "n1", "n2"), on(Service{Name: "a/c", IPs: web.IPs, Local: true}, "n2", "n3")},
+		{name: "every sharer must be served", services: []Service{on(local, "n1", "n2"), on(Service{Name: "a/c", IPs: web.IPs, Local: true, Served: true}, "n2", "n3")},
 			owner: "n2", reason: Announced},
-		{name: "an endpoint without a node counts anywhere", services: []Service{{Name: "a/b", IPs: web.IPs, Local: true, EndpointAnywhere: true}},
+		{name: "an endpoint without a node counts anywhere", services: []Service{{Name: "a/b", IPs: web.IPs, Local: true, EndpointAnywhere: true, Served: true}},
 			owner: "any", reason: Announced},
-		{name: "Local without endpoints is announced all the same", services: []Service{local}, owner: "any", reason: NoEndpoint},
+		{name: "Local without endpoints is announced all the same", services: []Service{{Name: "a/b", IPs: web.IPs, Local: true}}, owner: "any", reason: NoEndpoint},
+		{name: "and so is Cluster", services: []Service{{Name: "a/b", IPs: web.IPs}}, owner: "any", reason: NoEndpoint},
+		{name: "unless the advertisement says otherwise", services: []Service{{Name: "a/b", IPs: web.IPs}},
+			change: func(f *Facts) { f.Advertisements[0].Withdraw = true }, reason: NoEndpoint},
 		{name: "patterns of interfaces", services: []Service{web}, change: func(f *Facts) {
-			f.Members = []string{"n1"}
-			f.Interfaces = append(f.Interfaces, Interface{Name: "eth1", MAC: MAC{2}, Up: true, Carrier: true, Ether: true},
-				Interface{Name: "wlan0", MAC: MAC{2}, Up: true, Carrier: true, Ether: true})
+			only(f, "n1")
+			for _, name := range []string{"eth1", "wlan0"} {
+				i := nic
+				i.Name = name
+				addNIC(f, "n1", i)
+			}
 			f.Advertisements[0].Interfaces = []string{"eth*"}
 		}, owner: "n1", reason: Announced, interfaces: []string{"eth0", "eth1"}},
 		{name: "no carrier, no interface", services: []Service{web}, change: func(f *Facts) {
-			f.Members = []string{"n1"}
-			f.Interfaces[0].Carrier = false
-		}, owner: "n1", reason: NoInterface},
+			only(f, "n1")
+			changeNIC(f, "n1", func(i *Interface) { i.Carrier = false })
+		}, reason: NoInterface},
+		{name: "no carrier, not eligible", services: []Service{web}, change: func(f *Facts) {
+			changeNIC(f, "n1", func(i *Interface) { i.Carrier = false })
+			changeNIC(f, "n2", func(i *Interface) { i.Up = false })
+		}, owner: "n3", reason: Announced},
+		{name: "only interfaces in the subnet", services: []Service{web}, change: func(f *Facts) {
+			for _, n := range []string{"n1", "n2"} {
+				changeNIC(f, n, func(i *Interface) { i.Subnets = []netip.Prefix{netip.MustParsePrefix("192.168.1.9/24")} })
+			}
+		}, owner: "n3", reason: Announced},
+		{name: "any interface when nobody is in the subnet", services: []Service{web}, change: func(f *Facts) {
+			only(f, "n1")
+			changeNIC(f, "n1", func(i *Interface) { i.Subnets = nil })
+		}, owner: "n1", reason: Announced, interfaces: []string{"eth0"}},
+		{name: "any interface when the subnet does not matter", services: []Service{web}, change: func(f *Facts) {
+			only(f, "n1")
+			i := nic
+			i.Name, i.Subnets = "eth1", nil
+			addNIC(f, "n1", i)
+			f.Advertisements[0].IgnoreSubnets = true
+		}, owner: "n1", reason: Announced, interfaces: []string{"eth0", "eth1"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := facts(tc.services...)
 			if tc.change != nil {
 				tc.change(&f)
 			}
-			v := Layer2(f)[0]
+			v := settled(t, f, Options{NotReadyAfter: time.Minute}).Verdicts[0]
 			if v.Reason != tc.reason || tc.owner != "any" && v.Owner != tc.owner || tc.owner == "any" && !slices.Contains(f.Members, v.Owner) {
 				t.Errorf("owner %q (%s), want %q (%s)", v.Owner, v.Reason, tc.owner, tc.reason)
 			}
-			if tc.owner != "any" && !slices.Equal(v.Interfaces, tc.interfaces) {
+			if tc.interfaces != nil && !slices.Equal(v.Interfaces, tc.interfaces) {
 				t.Errorf("interfaces %v, want %v", v.Interfaces, tc.interfaces)
 			}
 		})
 	}
 }
 
-func manyServices(n int) []Service {
-	services := make([]Service, n)
-	for i := range services {
-		services[i] = Service{Name: fmt.Sprint("ns/", i), IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}}
-	}
-	return services
+// act is a step of a story: what n1 learns, and what it does.
+type act struct {
+	what   string
+	change func(f *Facts)
+	after  time.Duration
+	claim  string // as show prints it
 }
 
-func owners(f Facts) map[netip.Addr]string {
-	o := map[netip.Addr]string{}
-	for _, v := range Layer2(f) {
-		o[v.IP] = v.Owner
+// show prints the first claim of a decision, and whether it is announced.
+func show(d Decision) string {
+	if len(d.Claims) == 0 {
+		return "-"
 	}
-	return o
+	c := d.Claims[0]
+	text := c.Phase.String()
+	if c.Weak {
+		text += " weak"
+	}
+	if c.Successor != "" {
+		text += " to " + c.Successor
+	}
+	if len(d.Announcements) == 0 {
+		return text + " (silent)"
+	}
+	if d.Announcements[0].Probe == ProbeFirst {
+		text += " (probe)"
+	}
+	return text
 }
 
-// TestOwnersProperties: every node names the same owner, whatever the order of what it knows; a node that
-// leaves moves only what it owned; one that joins takes only for itself.
-func TestOwnersProperties(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		f := facts(manyServices(rapid.IntRange(1, 60).Draw(t, "services"))...)
-		names := rapid.SliceOfNDistinct(rapid.StringMatching("[a-z]{1,4}"), 2, 8, rapid.ID[string]).Draw(t, "nodes")
-		f.Members, f.Nodes, f.Advertisements[0].Nodes = names, map[string]Node{}, set(names...)
-		for _, n := range names {
-			f.Nodes[n] = Node{}
-		}
-		before := owners(f)
-
-		other := f
-		other.Self = names[1]
-		other.Members = rapid.Permutation(names).Draw(t, "order")
-		other.Services = rapid.Permutation(f.Services).Draw(t, "service order")
-		for at, owner := range owners(other) {
-			if owner != before[at] {
-				t.Fatalf("%s: %s says %s, %s says %s", at, f.Self, before[at], other.Self, owner)
+func TestStories(t *testing.T) {
+	one := ip("10.0.0.1")
+	others := func(f *Facts, claims map[string]Claim) {
+		for _, n := range []string{"n2", "n3"} {
+			r := f.Reports[n]
+			if r.Claims = nil; claims[n].IP.IsValid() {
+				r.Claims = []Claim{claims[n]}
 			}
+			f.Reports[n] = r
 		}
-
-		gone := f
-		gone.Members = names[1:]
-		for at, owner := range owners(gone) {
-			if before[at] != names[0] && owner != before[at] {
-				t.Fatalf("%s moved from %s to %s when %s left", at, before[at], owner, names[0])
+	}
+	has := func(node string, c Claim) func(*Facts) {
+		return func(f *Facts) { c.IP = one; others(f, map[string]Claim{node: c}) }
+	}
+	stands := func(s Standing) func(*Facts) {
+		return func(f *Facts) { s.IP = one; f.Standings = []Standing{s} }
+	}
+	nobody := func(f *Facts) { others(f, nil) }
+	mine := []act{
+		{"n1 is the only one that may", func(f *Facts) { f.Advertisements[0].Nodes = set("n1") }, 0, "Pending (probe)"},
+		{"nobody answers the probe", stands(Standing{Phase: Announcing}), time.Second, "Announcing"},
+		{"n2 and n3 may, too", func(f *Facts) { f.Advertisements[0].Nodes = set("n1", "n2", "n3") }, 0, "Announcing"},
+	}
+	for _, tc := range []struct {
+		name string
+		acts []act
+	}{
+		{"an older claim wins", []act{
+			{"n2 claims it, too, and did so before", has("n2", Claim{Phase: Announcing, Since: start.Add(-time.Hour)}), 0, "Pending to n2 (silent)"},
+			{"a while", nil, conceding, "-"}}},
+		{"a younger one does not", []act{
+			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing"}}},
+		{"nor does a weak one", []act{
+			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(-time.Hour), Weak: true}), 0, "Announcing"}}},
+		{"who stood still is not sure", []act{
+			{"the process stops, and goes on", func(f *Facts) { f.Stood = true }, 0, "Announcing weak"},
+			{"n2 has taken it", func(f *Facts) { f.Stood = false; has("n2", Claim{Phase: Announcing, Since: start.Add(time.Minute)})(f) }, 0, "Pending weak to n2 (silent)"}}},
+		{"and is sure again when nobody has taken it", []act{
+			{"the process stops, and goes on", func(f *Facts) { f.Stood = true }, 0, "Announcing weak"},
+			{"nobody has it", func(f *Facts) { f.Stood = false }, recovering, "Announcing"}}},
+		{"who is alone is not sure", []act{
+			{"n2 and n3 are gone", func(f *Facts) { f.Members = []string{"n1"} }, 0, "Announcing weak"}}},
+		{"handed over when it may not own it, until the successor is heard", []act{
+			{"only n3 may now", func(f *Facts) { f.Advertisements[0].Nodes = set("n3") }, 0, "Announcing to n3"},
+			{"n3 claims it", has("n3", Claim{Phase: Announcing, Since: start}), 100 * time.Millisecond, "Announcing to n3"},
+			{"n3 announces it", stands(Standing{Phase: Announcing, Peer: nicOf(2).MAC, PeerAt: start.Add(1200 * time.Millisecond)}), 100 * time.Millisecond, "-"}}},
+		{"or for a second", []act{
+			{"only n3 may now", func(f *Facts) { f.Advertisements[0].Nodes = set("n3") }, 0, "Announcing to n3"},
+			{"n3 claims it", has("n3", Claim{Phase: Announcing, Since: start}), 100 * time.Millisecond, "Announcing to n3"},
+			{"somebody else is heard", stands(Standing{Phase: Announcing, Peer: MAC{9}, PeerAt: start.Add(1200 * time.Millisecond)}), 100 * time.Millisecond, "Announcing to n3"},
+			{"a second", nil, handing, "-"}}},
+		{"to another one when the successor is dead", []act{
+			{"n2 and n3 may now", func(f *Facts) { f.Advertisements[0].Nodes = set("n2", "n3"); f.Services[0].MoveTo = "n3" }, 0, "Announcing to n3"},
+			{"n3 is gone", func(f *Facts) { f.Members = []string{"n1", "n2"} }, 0, "Announcing to n2"}}},
+		{"leaving hands over, too", []act{
+			{"n1 leaves", func(f *Facts) { f.Leaving = true; f.Services[0].MoveTo = "n2" }, 0, "Announcing to n2"},
+			{"n2 claims it", has("n2", Claim{Phase: Announcing, Since: start}), 0, "Announcing to n2"},
+			{"a second", nil, handing, "-"}}},
+		{"moved by hand", []act{
+			{"the Service is to be on n2", func(f *Facts) { f.Services[0].MoveTo = "n2" }, 0, "Announcing to n2"},
+			{"n2 does not take it", nil, handing, "Announcing"}}},
+		{"nobody may own it", []act{
+			{"no node matches", func(f *Facts) { f.Advertisements[0].Nodes = nil }, 0, "-"}}},
+		{"its Service is gone", []act{
+			{"the Service is deleted", func(f *Facts) { f.Services = nil }, 0, "-"}}},
+		{"a stranger that comes later is reported, and forgotten", []act{
+			{"a stranger claims it", stands(Standing{Phase: Announcing, Rival: MAC{7}, RivalAt: start.Add(time.Second)}), 0, "Announcing"},
+			{"a minute", nil, grudge, "Announcing"}}},
+		{"taken over from the dead without a probe", []act{
+			{"n1 may not own it", func(f *Facts) { f.Advertisements[0].Nodes = set("n2") }, 0, "Announcing to n2"},
+			{"n2 has it", has("n2", Claim{Phase: Announcing, Since: start}), handing, "-"},
+			{"n1 may", func(f *Facts) { f.Advertisements[0].Nodes = set("n1", "n2") }, 0, "-"},
+			{"n2 is dead", func(f *Facts) { f.Members = []string{"n1", "n3"}; nobody(f) }, 0, "Announcing"}}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f, l := facts(Service{Name: "a/b", IPs: []netip.Addr{one}, Served: true}), NewLayer2(Options{Rebalance: RebalanceOff, Recheck: 30 * time.Second})
+			for _, a := range slices.Concat(mine, tc.acts) {
+				if a.change != nil {
+					a.change(&f)
+				}
+				f.Now = f.Now.Add(a.after)
+				if got := show(l.Decide(f)); got != a.claim {
+					t.Fatalf("%s: %s, want %s", a.what, got, a.claim)
+				}
 			}
+		})
+	}
+}
+
+// TestTaken: an address that a stranger uses is not announced, and probed again and again.
+func TestTaken(t *testing.T) {
+	f, l := facts(Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{Recheck: 30 * time.Second})
+	f.Advertisements[0].Nodes = set("n1")
+	first := l.Decide(f).Announcements[0]
+	stands := func(phase Phase, rival MAC) Decision {
+		f.Standings = []Standing{{IP: first.IP, Phase: phase, Rival: rival}}
+		return l.Decide(f)
+	}
+	d := stands(Taken, MAC{7})
+	if v := d.Verdicts[0]; v.Reason != AddressConflict || v.Claim.Rival != (MAC{7}) || v.Claim.Phase != Taken {
+		t.Fatalf("a taken address: %+v", v)
+	}
+	if want := f.Now.Add(30 * time.Second); d.Wake.After(want) || d.Wake.IsZero() {
+		t.Fatalf("wakes at %v, want %v at the latest", d.Wake, want)
+	}
+	f.Now = f.Now.Add(30 * time.Second)
+	d = stands(Taken, MAC{7})
+	if again := d.Announcements[0]; again.Round == first.Round || again.Probe != ProbeFirst {
+		t.Fatalf("not probed again: %+v", again)
+	}
+	if v := stands(Probing, MAC{}).Verdicts[0]; v.Reason != AddressConflict {
+		t.Errorf("while it is probed again: %+v", v)
+	}
+	if v := stands(Announcing, MAC{}).Verdicts[0]; v.Reason != Announced || v.Claim.Rival != (MAC{}) {
+		t.Errorf("the stranger is gone: %+v", v)
+	}
+}
+
+func TestBound(t *testing.T) {
+	for _, tc := range []struct{ addresses, nodes, want int }{{1, 3, 1}, {3, 3, 2}, {4, 4, 2}, {16, 4, 5}, {17, 4, 6}, {0, 3, 0}, {5, 0, 0}} {
+		if got := bound(tc.addresses, tc.nodes); got != tc.want {
+			t.Errorf("%d addresses on %d nodes: %d, want %d", tc.addresses, tc.nodes, got, tc.want)
+		}
+	}
+}
+
+func BenchmarkDecide(b *testing.B) {
+	f, claims := facts(manyServices(10_000)...), map[string][]Claim{}
+	f.Members, f.Nodes, f.Advertisements[0].Nodes, f.Reports = nil, map[string]Node{}, map[string]bool{}, map[string]Report{}
+	s := newSimulation(b, 1, 500, 0, Options{})
+	for _, n := range s.all() {
+		f.Members = append(f.Members, n.name)
+		f.Nodes[n.name], f.Advertisements[0].Nodes[n.name] = Node{}, true
+		f.Reports[n.name] = Report{Interfaces: n.links}
+	}
+	f.Self, f.Known = f.Members[0], 500
+	l := NewLayer2(Options{})
+	for _, v := range l.Decide(f).Verdicts {
+		claims[v.Owner] = append(claims[v.Owner], Claim{IP: v.IP, Since: start, Phase: Announcing})
+	}
+	for n, list := range claims {
+		f.Reports[n] = Report{Interfaces: f.Reports[n].Interfaces, Claims: list}
+	}
+	b.Run("placing", func(b *testing.B) {
+		for b.Loop() {
+			bare := f
+			bare.Reports = map[string]Report{}
+			for n, r := range f.Reports {
+				bare.Reports[n] = Report{Interfaces: r.Interfaces}
+			}
+			NewLayer2(Options{}).Decide(bare)
 		}
 	})
-}
-
-func TestOwnersAreSpread(t *testing.T) {
-	count := map[string]int{}
-	for _, owner := range owners(facts(manyServices(3000)...)) {
-		count[owner]++
-	}
-	for _, n := range []string{"n1", "n2", "n3"} {
-		if count[n] < 900 || count[n] > 1100 {
-			t.Errorf("%s owns %d of 3000 addresses, want about 1000: %v", n, count[n], count)
+	b.Run("at rest", func(b *testing.B) {
+		for b.Loop() {
+			l.Decide(f)
 		}
-	}
-}
-
-func BenchmarkLayer2(b *testing.B) {
-	f := facts(manyServices(10_000)...)
-	f.Members, f.Nodes, f.Advertisements[0].Nodes = nil, map[string]Node{}, map[string]bool{}
-	for i := range 500 {
-		name := fmt.Sprint("node-", i)
-		f.Members, f.Nodes[name], f.Advertisements[0].Nodes[name] = append(f.Members, name), Node{}, true
-	}
-	for b.Loop() {
-		Layer2(f)
-	}
+	})
 }

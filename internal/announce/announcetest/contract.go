@@ -1,6 +1,7 @@
 package announcetest
 
 import (
+	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
@@ -32,6 +33,14 @@ var clauses = []struct {
 	{"each Set replaces the last", replaced},
 	{"unsuitable interfaces are left alone until they are suitable", unsuitable},
 	{"a failing interface is reported and does not stop the others", failing},
+	{"standings tell of each address that is set", standings},
+	{"what changes is signalled and what stays is not", signalled},
+	{"who probes first is silent until nobody has answered", probed},
+	{"what a stranger has is taken until another round finds it free", taken},
+	{"who only probes announces nothing", probedOnly},
+	{"a peer who answers takes nothing", peerAnswers},
+	{"what needs no probe any more is announced once", unprobed},
+	{"a stranger who comes later is told of and not obeyed", rivalled},
 	{"when Run has returned nothing is left", over},
 	{"sets from several goroutines leave the last one in force", concurrent},
 }
@@ -177,6 +186,177 @@ func failing(s *scene) {
 	s.set(r, s.want(v4, v6))
 	s.answered(v4, s.names...)
 	s.answered(v6, s.names...)
+}
+
+func standings(s *scene) {
+	v4, v6, nowhere := s.Address(0), s.Address(1), s.Address(2)
+	w := s.want(v6, v4)
+	w.Announcements = append(w.Announcements, placement.Announcement{IP: nowhere})
+	a := s.Announcer()
+	s.set(a, w)
+	s.phases(a, placement.Pending, v4, nowhere, v6)
+	r := start(s.T, a)
+	s.stands(r, v4, placement.Announcing)
+	s.stands(r, v6, placement.Announcing)
+	s.stands(r, nowhere, placement.Pending)
+
+	for i := range w.Interfaces {
+		w.Interfaces[i].Carrier = false
+	}
+	s.set(r, w)
+	s.phases(r, placement.Pending, v4, nowhere, v6)
+	s.set(r, s.want(v6))
+	s.phases(r, placement.Announcing, v6)
+	s.set(r, s.want())
+	s.phases(r, placement.Announcing)
+	s.set(r, s.want(v4))
+	r.stop(s.T)
+	s.phases(r, placement.Pending, v4)
+}
+
+func signalled(s *scene) {
+	r := s.running(s.want(s.Address(0)))
+	s.waiting(r) // takes the signal of the start
+	more := s.want(s.Address(0), s.Address(1))
+	s.set(r, more)
+	s.changed(r)
+	s.set(r, more)
+	if s.waiting(r) {
+		s.Error("a signal although the same was set again")
+	}
+	s.set(r, s.want(s.Address(1)))
+	s.changed(r)
+	s.set(r, s.probing(placement.ProbeOnly, s.Address(1)))
+	s.changed(r) // Probing
+	if s.stands(r, s.Address(1), placement.Free); !s.waiting(r) {
+		s.Error("no signal that the address is free")
+	}
+}
+
+func probed(s *scene) {
+	v4, v6 := s.Address(0), s.Address(1)
+	before := s.Unasked()
+	r := start(s.T, s.Announcer())
+	s.set(r, s.probing(placement.ProbeFirst, v4, v6))
+	s.silentUntil(r, v4, placement.Announcing)
+	s.silentUntil(r, v6, placement.Announcing)
+	s.answered(v4, s.names...)
+	s.answered(v6, s.names...)
+	if !poll(func() bool { return s.Unasked() >= before+2 }) {
+		s.Error("nobody was told that the addresses are there")
+	}
+}
+
+func taken(s *scene) {
+	for _, ip := range []netip.Addr{s.Address(0), s.Address(1)} {
+		mac := s.Occupy(s.names[1], ip)
+		r := start(s.T, s.Announcer())
+		w := s.probing(placement.ProbeFirst, ip)
+		told := s.Unasked()
+		s.set(r, w)
+		s.silentUntil(r, ip, placement.Taken)
+		if got := s.standing(r, ip); got.Rival != mac || got.RivalOn != s.names[1] || got.RivalAt.IsZero() {
+			s.Errorf("%s stands as %+v, want it taken by %s on %s", ip, got, mac, s.names[1])
+		}
+		s.silent(ip)
+		s.Vacate(s.names[1], ip)
+		s.set(r, w)
+		s.silent(ip)
+		if n := s.Unasked() - told; n != 0 {
+			s.Errorf("%d things told of %s, which is taken", n, ip)
+		}
+		s.again(w)
+		s.set(r, w)
+		s.stands(r, ip, placement.Announcing)
+		s.answered(ip, s.names...)
+		if got := s.standing(r, ip); got.Rival != (placement.MAC{}) || !got.RivalAt.IsZero() {
+			s.Errorf("%s stands as %+v, want no rival in another round", ip, got)
+		}
+		r.stop(s.T)
+	}
+}
+
+func probedOnly(s *scene) {
+	v4, v6 := s.Address(0), s.Address(1)
+	told := s.Unasked()
+	r := start(s.T, s.Announcer())
+	s.Occupy(s.names[0], v6)
+	s.set(r, s.probing(placement.ProbeOnly, v4, v6))
+	s.silentUntil(r, v4, placement.Free)
+	s.silentUntil(r, v6, placement.Taken)
+	s.silent(v4)
+	if n := s.Unasked() - told; n != 0 {
+		s.Errorf("%d things told by who only probes", n)
+	}
+	w := s.want(v4)
+	s.set(r, w)
+	s.phases(r, placement.Announcing, v4)
+	s.answered(v4, s.names...)
+	for i := range w.Announcements {
+		w.Announcements[i].Probe = placement.ProbeOnly
+	}
+	s.set(r, w)
+	s.silent(v4)
+	s.stands(r, v4, placement.Free)
+}
+
+func peerAnswers(s *scene) {
+	for _, ip := range []netip.Addr{s.Address(0), s.Address(1)} {
+		mac := s.Occupy(s.names[0], ip)
+		w := s.probing(placement.ProbeFirst, ip)
+		w.Peers = map[placement.MAC]bool{mac: true}
+		r := start(s.T, s.Announcer())
+		s.set(r, w)
+		s.stands(r, ip, placement.Announcing)
+		got := s.standing(r, ip)
+		if got.Peer != mac || got.PeerAt.IsZero() || got.Rival != (placement.MAC{}) {
+			s.Errorf("%s stands as %+v, want it claimed by peer %s", ip, got, mac)
+		}
+		s.Vacate(s.names[0], ip)
+		r.stop(s.T)
+	}
+}
+
+func unprobed(s *scene) {
+	early, late := s.Address(0), s.Address(2) // of one family
+	r := start(s.T, s.Announcer())
+	start := s.Unasked()
+	s.set(r, s.probing(placement.ProbeFirst, early))
+	s.stands(r, early, placement.Announcing)
+	s.Settle()
+	once := s.Unasked() - start
+	s.set(r, s.probing(placement.ProbeFirst, early, late))
+	s.set(r, s.want(early, late)) // in the middle of probing the second
+	s.phases(r, placement.Announcing, early, late)
+	s.answered(late, s.names...)
+	s.Settle()
+	if all := s.Unasked() - start; all != 2*once {
+		s.Errorf("%d things told of two addresses, want %d: twice as many as of one", all, 2*once)
+	}
+}
+
+func rivalled(s *scene) {
+	for _, ip := range []netip.Addr{s.Address(0), s.Address(1)} {
+		w := s.want(ip)
+		r := s.running(w)
+		s.waiting(r) // takes the signal of the start
+		mac := s.Occupy(s.names[1], ip)
+		s.changed(r)
+		if !poll(func() bool { return s.standing(r, ip).Rival == mac }) {
+			s.Errorf("%s stands as %+v, want rival %s", ip, s.standing(r, ip), mac)
+		}
+		if got := s.standing(r, ip); got.Phase != placement.Announcing || got.RivalOn != s.names[1] {
+			s.Errorf("%s stands as %+v, want it announced, with a rival on %s", ip, got, s.names[1])
+		}
+		s.answered(ip, s.names...)
+		s.Vacate(s.names[1], ip)
+		s.again(w)
+		s.set(r, w)
+		if got := s.standing(r, ip); got.Rival != (placement.MAC{}) || got.Phase != placement.Announcing {
+			s.Errorf("%s stands as %+v, want no rival in another round", ip, got)
+		}
+		r.stop(s.T)
+	}
 }
 
 func over(s *scene) {

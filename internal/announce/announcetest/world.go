@@ -27,7 +27,12 @@ type World interface {
 	Settle()
 	// Break makes an interface fail those who want to announce there, although Interfaces lists it.
 	Break(name string)
-	// Repair ends that. The interface may have another index afterwards.
+	// Occupy has a stranger on the LAN of an interface use ip: it says so at once, and whenever somebody
+	// asks. Its MAC address is returned.
+	Occupy(name string, ip netip.Addr) placement.MAC
+	// Vacate ends that.
+	Vacate(name string, ip netip.Addr)
+	// Repair ends what Break did. The interface may have another index afterwards.
 	Repair(name string)
 }
 
@@ -141,5 +146,84 @@ func (s *scene) silent(ip netip.Addr) {
 	s.Helper()
 	if got := s.Answers(ip); len(got) > 0 {
 		s.Errorf("%s is answered at %v, want nowhere", ip, got)
+	}
+}
+
+// probing is want, with a way of probing.
+func (s *scene) probing(p placement.Probe, ips ...netip.Addr) announce.Want {
+	w := s.want(ips...)
+	for i := range w.Announcements {
+		w.Announcements[i].Probe = p
+	}
+	return w
+}
+
+// again makes w another round.
+func (s *scene) again(w announce.Want) {
+	for i := range w.Announcements {
+		w.Announcements[i].Round++
+	}
+}
+
+// standing of ip, which must have one.
+func (s *scene) standing(a announce.Announcer, ip netip.Addr) announce.Standing {
+	s.Helper()
+	list := a.Standings()
+	i := slices.IndexFunc(list, func(g announce.Standing) bool { return g.IP == ip })
+	if i < 0 {
+		s.Fatalf("%s has no standing in %+v", ip, list)
+	}
+	return list[i]
+}
+
+// stands fails unless ip comes to that phase.
+func (s *scene) stands(a announce.Announcer, ip netip.Addr, want placement.Phase) {
+	s.Helper()
+	if !poll(func() bool { return s.standing(a, ip).Phase == want }) {
+		s.Errorf("%s stands as %+v, want %s", ip, s.standing(a, ip), want)
+	}
+}
+
+// phases fails unless exactly these addresses have a standing now, in this order, all of that phase.
+func (s *scene) phases(a announce.Announcer, want placement.Phase, ips ...netip.Addr) {
+	s.Helper()
+	list := a.Standings()
+	same := slices.EqualFunc(list, ips, func(g announce.Standing, ip netip.Addr) bool { return g.IP == ip && g.Phase == want })
+	if !same {
+		s.Errorf("standings are %+v, want %s of %v", list, want, ips)
+	}
+}
+
+// silentUntil fails if ip is answered before it comes to that phase, which it must.
+func (s *scene) silentUntil(a announce.Announcer, ip netip.Addr, want placement.Phase) {
+	s.Helper()
+	if !poll(func() bool {
+		got, phase := s.Answers(ip), s.standing(a, ip).Phase
+		if len(got) > 0 && phase != want {
+			s.Errorf("%s is answered at %v while %s", ip, got, phase)
+		}
+		return phase == want
+	}) {
+		s.Errorf("%s stands as %+v, want %s", ip, s.standing(a, ip), want)
+	}
+}
+
+// changed fails unless a signal comes.
+func (s *scene) changed(a announce.Announcer) {
+	s.Helper()
+	select {
+	case <-a.Changed():
+	case <-time.After(deadline):
+		s.Error("no signal that standings have changed")
+	}
+}
+
+// waiting takes the signal that is waiting, and reports whether there was one.
+func (s *scene) waiting(a announce.Announcer) bool {
+	select {
+	case <-a.Changed():
+		return true
+	default:
+		return false
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -20,6 +21,12 @@ type Config struct {
 	Logger  log.Logger // nil logs nothing
 	Metrics Metrics    // nil counts nothing
 	Network Network    // nil opens the kernel's sockets
+	// Awake is asked before every frame; while it returns false, nothing is sent: requests go unanswered,
+	// and the rest waits. Nil: always true. It is called from several goroutines and must be quick.
+	Awake func() bool
+	// Refresh is the time after which an address that is announced is announced once more, again and
+	// again, for switches that forget where we are. All addresses share it out evenly. Zero: never.
+	Refresh time.Duration
 }
 
 var errRunning = errors.New("layer 2 announcer is running already")
@@ -30,6 +37,13 @@ var errRunning = errors.New("layer 2 announcer is running already")
 // Sockets are opened by Set, or by Run for what was set before, in the network namespace of the thread
 // that calls them. An interface that comes back, or changes its index or MAC address, is served anew, and
 // what is announced there is announced again.
+//
+// A new round of an address that is to be probed is probed on all its interfaces that are served then, and
+// on those that come while that goes on; one that somebody claims on any of them is Taken, everywhere. Once
+// announced, an address is announced at once on each interface that comes later in the same round, and kept
+// whoever claims it; one that was found Free is Taken as soon as a stranger claims it. What is served on no
+// interface is Pending, and is not probed again in a round in which it was announced already. After
+// Run has returned, all is Pending and nothing is known.
 type Announcer struct {
 	cfg Config
 
@@ -39,8 +53,7 @@ type Announcer struct {
 	want       announce.Want   // as last set; Announcements are our own, sorted by address
 	spare      []placement.Announcement
 	responders map[key]*responder // of all suitable interfaces, whether they have addresses or not
-	holds      hold
-	changed    chan struct{}
+	book       *book
 }
 
 // key of a responder.
@@ -62,7 +75,10 @@ func New(cfg Config) *Announcer {
 	if cfg.Network == nil {
 		cfg.Network = kernel{}
 	}
-	return &Announcer{cfg: cfg, responders: make(map[key]*responder), changed: make(chan struct{}, 1)}
+	if cfg.Awake == nil {
+		cfg.Awake = func() bool { return true }
+	}
+	return &Announcer{cfg: cfg, responders: make(map[key]*responder), book: newBook()}
 }
 
 // Run implements announce.Announcer. It can be called again after it has returned.
@@ -83,10 +99,10 @@ func (a *Announcer) start(ctx context.Context, group *errgroup.Group) error {
 		return errRunning
 	}
 	a.running = group
-	a.sender = newSender()
+	a.sender = newSender(a.cfg.Refresh)
 	send := a.sender.run
 	group.Go(func() error { send(ctx); return nil })
-	if err := a.apply(nil); err != nil {
+	if err := a.apply(a.want.Announcements); err != nil {
 		_ = level.Error(a.cfg.Logger).Log("msg", "not everything can be announced yet", "err", err)
 	}
 	return nil
@@ -102,6 +118,7 @@ func (a *Announcer) stop() {
 		r.close()
 	}
 	clear(a.responders)
+	a.book.reset()
 	a.running = nil
 }
 
@@ -115,23 +132,33 @@ func (a *Announcer) Set(want announce.Want) error {
 		Announcements: byAddress(want.Announcements, a.spare),
 	}
 	a.spare = old
-	if a.running == nil {
-		return nil
-	}
+	a.book.know(want.Interfaces, want.Peers)
 	return a.apply(old)
 }
 
-// apply makes the responders hold what is wanted; old is what they hold, if their interfaces are as before.
+// apply makes the book and, while Run runs, the responders hold what is wanted; old is what they hold, if
+// their interfaces are as before.
 func (a *Announcer) apply(old []placement.Announcement) error {
-	a.dropStale()
-	fresh := a.addMissing()
-	diff(old, a.want.Announcements, func(c change) { a.change(c, fresh) })
+	var fresh map[key]*responder
+	if a.running != nil {
+		a.dropStale()
+		fresh = a.addMissing()
+	}
+	diff(old, a.want.Announcements, func(c change) {
+		c.again = a.book.change(c)
+		a.change(c, fresh)
+	})
 	if len(fresh) > 0 {
 		for _, w := range a.want.Announcements {
 			a.fill(w, fresh)
 		}
 	}
-	return a.sync()
+	if a.running == nil {
+		return nil
+	}
+	err := a.sync()
+	a.sender.add(a.book.settle())
+	return err
 }
 
 // dropStale closes the responders whose interface is not suitable any more, is another now, or has failed.
@@ -164,7 +191,7 @@ func (a *Announcer) addMissing() map[key]*responder {
 			if fresh == nil {
 				fresh = make(map[key]*responder)
 			}
-			fresh[k] = newResponder(i, f, a.cfg)
+			fresh[k] = newResponder(i, f, a.cfg, a.book)
 			a.responders[k] = fresh[k]
 		}
 	}
@@ -175,15 +202,11 @@ func (a *Announcer) addMissing() map[key]*responder {
 func (a *Announcer) Standings() []announce.Standing {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	list := make([]announce.Standing, len(a.want.Announcements))
-	for i, w := range a.want.Announcements {
-		list[i] = announce.Standing{IP: w.IP, Phase: placement.Announcing}
-	}
-	return list
+	return a.book.standings(a.want.Announcements)
 }
 
 // Changed implements announce.Announcer.
-func (a *Announcer) Changed() <-chan struct{} { return a.changed }
+func (a *Announcer) Changed() <-chan struct{} { return a.book.changed }
 
 // change adds and removes one address, except at fresh responders, which are filled from scratch.
 func (a *Announcer) change(c change, fresh map[key]*responder) {
@@ -197,16 +220,8 @@ func (a *Announcer) change(c change, fresh map[key]*responder) {
 	for _, name := range c.new {
 		k := key{name, family}
 		r := a.responders[k]
-		if r == nil || fresh[k] != nil {
-			continue
-		}
-		switch had := slices.Contains(c.old, name); {
-		case !had:
-			a.holds++
-			r.add(c.ip, a.holds)
-		case c.again:
-			a.holds++
-			r.renew(c.ip, a.holds)
+		if r != nil && fresh[k] == nil && (c.again || !slices.Contains(c.old, name)) {
+			r.add(c.ip)
 		}
 	}
 }
@@ -214,8 +229,7 @@ func (a *Announcer) change(c change, fresh map[key]*responder) {
 func (a *Announcer) fill(w placement.Announcement, fresh map[key]*responder) {
 	for _, name := range w.Interfaces {
 		if r := fresh[key{name, FamilyOf(w.IP)}]; r != nil {
-			a.holds++
-			r.add(w.IP, a.holds)
+			r.add(w.IP)
 		}
 	}
 }

@@ -208,13 +208,25 @@ func TestASecondRunIsRefusedAndALaterOneServes(t *testing.T) {
 type counter struct {
 	mu                          sync.Mutex
 	answered, announced, failed int
+	probed, defended            int
+	strangers, peers            int
 }
 
 func (c *counter) count(n *int) { c.mu.Lock(); *n++; c.mu.Unlock() }
 
 func (c *counter) Answered(string, netip.Addr)  { c.count(&c.answered) }
 func (c *counter) Announced(string, netip.Addr) { c.count(&c.announced) }
+func (c *counter) Probed(string, netip.Addr)    { c.count(&c.probed) }
+func (c *counter) Defended(string, netip.Addr)  { c.count(&c.defended) }
 func (c *counter) Failed(string, netip.Addr)    { c.count(&c.failed) }
+
+func (c *counter) Conflicted(_ string, _ netip.Addr, peer bool) {
+	if peer {
+		c.count(&c.peers)
+	} else {
+		c.count(&c.strangers)
+	}
+}
 
 func TestMetricsCountFrames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -36,11 +36,14 @@ func (sinkMember) Leave(netip.Addr) error { return nil }
 func (sinkMember) Close() error           { return nil }
 
 func benchResponder(f Family, count int) *responder {
-	r := newResponder(placement.Interface{Name: "eth0", Index: 2, MAC: us}, f, New(Config{Network: sink{}}).cfg)
+	a := New(Config{Network: sink{}})
+	r := newResponder(placement.Interface{Name: "eth0", Index: 2, MAC: us}, f, a.cfg, a.book)
 	for i := range count {
-		r.add(numbered(f, i), hold(i+1))
+		r.book.change(change{ip: numbered(f, i)})
+		r.add(numbered(f, i))
 	}
 	r.conn = make(sinkConn)
+	r.book.attach(r.fresh)
 	return r
 }
 
@@ -71,8 +74,9 @@ func BenchmarkReply(b *testing.B) {
 	}
 }
 
+// newAsker is a neighbour whose own addresses nobody else holds.
 func newAsker() *station {
-	return &station{mac: them, ip: map[Family]netip.Addr{IPv4: host4, IPv6: host6}}
+	return &station{mac: them, ip: map[Family]netip.Addr{IPv4: netip.MustParseAddr("10.78.0.1"), IPv6: host6}}
 }
 
 func TestReplyingAllocatesNothing(t *testing.T) {

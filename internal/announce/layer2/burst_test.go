@@ -21,11 +21,11 @@ type sentAt struct {
 func record(t *testing.T, send func(b burst) (bool, error), story func(s *sender)) (log []sentAt) {
 	t.Helper()
 	start := time.Now()
-	s := newSender()
+	s := newSender(0)
 	s.send = func(b burst, _ []byte) (bool, error) {
 		held, err := send(b)
 		if held && err == nil {
-			log = append(log, sentAt{b.ip, time.Since(start)})
+			log = append(log, sentAt{b.holding.ip, time.Since(start)})
 		}
 		return held, err
 	}
@@ -41,9 +41,12 @@ func record(t *testing.T, send func(b burst) (bool, error), story func(s *sender
 
 func sends(burst) (bool, error) { return true, nil }
 
+// of is the burst of one address.
+func of(ip netip.Addr) burst { return burst{holding: &holding{address: &address{ip: ip}}} }
+
 func many(n int) (list []burst) {
 	for i := range n {
-		list = append(list, burst{ip: netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), hold: 1})
+		list = append(list, of(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})))
 	}
 	return list
 }
@@ -98,7 +101,7 @@ func TestThousandsAreToldSoonButNotInAFlood(t *testing.T) {
 
 func TestNewAddressesGoBeforeRepetitions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		late := burst{ip: netip.MustParseAddr("10.2.0.1"), hold: 1}
+		late := of(netip.MustParseAddr("10.2.0.1"))
 		var added time.Duration
 		start := time.Now()
 		log := record(t, sends, func(s *sender) {
@@ -108,7 +111,7 @@ func TestNewAddressesGoBeforeRepetitions(t *testing.T) {
 			s.add([]burst{late})
 		})
 		for _, l := range log {
-			if l.ip == late.ip {
+			if l.ip == late.holding.ip {
 				if l.at > added+2*time.Millisecond {
 					t.Errorf("told %v after it was added", l.at-added)
 				}
@@ -145,13 +148,13 @@ func TestAFullSendQueueDelaysButLosesNothing(t *testing.T) {
 		seen := make(map[netip.Addr]int)
 		for i, l := range log {
 			seen[l.ip]++
-			if want := many(10)[i%10].ip; i < 10 && l.ip != want {
+			if want := many(10)[i%10].holding.ip; i < 10 && l.ip != want {
 				t.Errorf("announcement %d is of %s, want %s", i, l.ip, want)
 			}
 		}
 		for _, b := range many(10) {
-			if seen[b.ip] != len(repeats)+1 {
-				t.Errorf("%s told %d times", b.ip, seen[b.ip])
+			if seen[b.holding.ip] != len(repeats)+1 {
+				t.Errorf("%s told %d times", b.holding.ip, seen[b.holding.ip])
 			}
 		}
 	})

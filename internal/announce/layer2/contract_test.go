@@ -48,6 +48,15 @@ func (l lans) Unasked() (n int) {
 	return n
 }
 
+func (l lans) Occupy(name string, ip netip.Addr) placement.MAC {
+	s := l.stations[name]
+	s.use(ip, true)
+	s.send(l.t, s.claim(l.t, ip))
+	return s.mac
+}
+
+func (l lans) Vacate(name string, ip netip.Addr) { l.stations[name].use(ip, false) }
+
 func (l lans) Settle() { time.Sleep(repeats[len(repeats)-1] + 200*time.Millisecond) }
 
 func (l lans) Address(n int) netip.Addr { return testAddr(n) }

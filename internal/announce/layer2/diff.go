@@ -7,11 +7,13 @@ import (
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
-// change is one address whose interfaces or round differ between two lists of announcements.
+// change is one address that differs between two lists of announcements.
 type change struct {
 	ip       netip.Addr
 	old, new []string // interfaces
-	again    bool     // whether to announce it again where it was announced before
+	probe    placement.Probe
+	again    bool // the round differs: announce or probe it again where it was before
+	gone     bool // from the list
 }
 
 // byAddress copies announcements into the memory of buf, in the order of their addresses. Of an address
@@ -25,22 +27,21 @@ func byAddress(list, buf []placement.Announcement) []placement.Announcement {
 	return slices.CompactFunc(sorted, func(a, b placement.Announcement) bool { return a.IP == b.IP })
 }
 
-// diff calls yield for each address whose interfaces or round differ between two lists sorted by address. It
-// allocates nothing: most sets differ from the one before by one address of thousands.
+// diff calls yield for each address that differs between two lists sorted by address. It allocates nothing: most sets differ from the one before by one address of thousands.
 func diff(old, new []placement.Announcement, yield func(change)) {
 	for len(old) > 0 || len(new) > 0 {
 		switch {
 		case len(old) > 0 && len(new) > 0 && old[0].IP == new[0].IP:
-			again := old[0].Round != new[0].Round
-			if again || !sameNames(old[0].Interfaces, new[0].Interfaces) {
-				yield(change{ip: new[0].IP, old: old[0].Interfaces, new: new[0].Interfaces, again: again})
+			o, n := &old[0], &new[0]
+			if o.Round != n.Round || o.Probe != n.Probe || !sameNames(o.Interfaces, n.Interfaces) {
+				yield(change{ip: n.IP, old: o.Interfaces, new: n.Interfaces, probe: n.Probe, again: o.Round != n.Round})
 			}
 			old, new = old[1:], new[1:]
 		case len(new) == 0 || len(old) > 0 && old[0].IP.Less(new[0].IP):
-			yield(change{ip: old[0].IP, old: old[0].Interfaces})
+			yield(change{ip: old[0].IP, old: old[0].Interfaces, gone: true})
 			old = old[1:]
 		default:
-			yield(change{ip: new[0].IP, new: new[0].Interfaces})
+			yield(change{ip: new[0].IP, new: new[0].Interfaces, probe: new[0].Probe})
 			new = new[1:]
 		}
 	}

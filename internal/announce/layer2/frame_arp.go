@@ -28,6 +28,42 @@ func arpTarget(frame []byte) (netip.Addr, bool) {
 	return netip.AddrFrom4([4]byte(frame[arpTargetIP:])), true
 }
 
+// arpClaimed returns the address that a frame may be claiming, without checking more than the length: that
+// of its sender. A sender without one may be probing for its target; then it is tentative.
+func arpClaimed(frame []byte) (ip netip.Addr, tentative bool) {
+	if len(frame) < etherLen+arpLen {
+		return netip.Addr{}, false
+	}
+	source := [4]byte(frame[arpSenderIP:])
+	if source == ([4]byte{}) {
+		return netip.AddrFrom4([4]byte(frame[arpTargetIP:])), true
+	}
+	return netip.AddrFrom4(source), false
+}
+
+// arpClaimant returns who claims the address that arpClaimed tells of: the sender that the packet names,
+// which need not be the station that sent it. Requests and replies both claim (RFC 5227 sections 2.1.1 and
+// 2.4); a reply without sender address claims nothing.
+func arpClaimant(frame []byte, self placement.MAC) (mac placement.MAC, ok bool) {
+	if len(frame) < etherLen+arpLen || !heard(frame, self, typeARP) {
+		return mac, false
+	}
+	op, ok := arpOperation(frame)
+	probe := [4]byte(frame[arpSenderIP:]) == [4]byte{}
+	if !ok || op != arpRequest && (op != arpReply || probe) {
+		return mac, false
+	}
+	mac = placement.MAC(frame[arpSenderMAC:])
+	return mac, mac != placement.MAC{}
+}
+
+// arpOperation of a frame that is long enough; ok is false unless it is ARP for IPv4 over Ethernet.
+func arpOperation(frame []byte) (op uint16, ok bool) {
+	packet := frame[etherLen:]
+	ok = binary.BigEndian.Uint32(packet) == arpFormat && binary.BigEndian.Uint16(packet[4:]) == arpSizes
+	return binary.BigEndian.Uint16(packet[6:]), ok
+}
+
 // arpAnswer appends the reply to an ARP request, or returns nil for anything that deserves none. Requests
 // are answered whether broadcast, unicast (a neighbour checking its cache) or sent from 0.0.0.0 (a probe,
 // RFC 5227 section 2.1.1). A request whose sender is its own target is the announcement of somebody else.
@@ -36,9 +72,7 @@ func arpAnswer(out, frame []byte, self placement.MAC) []byte {
 	if len(frame) < etherLen+arpLen || !heard(frame, self, typeARP) {
 		return nil
 	}
-	packet := frame[etherLen:]
-	if binary.BigEndian.Uint32(packet) != arpFormat || binary.BigEndian.Uint16(packet[4:]) != arpSizes ||
-		binary.BigEndian.Uint16(packet[6:]) != arpRequest {
+	if op, ok := arpOperation(frame); !ok || op != arpRequest {
 		return nil
 	}
 	asker := placement.MAC(frame[arpSenderMAC:])
@@ -62,6 +96,13 @@ func arpAnnouncement(out []byte, self placement.MAC, ip netip.Addr) []byte {
 func arpGratuitousReply(out []byte, self placement.MAC, ip netip.Addr) []byte {
 	out = appendEther(out, broadcast, self, typeARP)
 	return appendARP(out, arpReply, self, ip.As4(), self, ip.As4())
+}
+
+// arpProbe appends the ARP probe of RFC 5227 section 2.1.1: a broadcast request for ip that names no sender
+// address, lest it pollute the caches of others, and no target hardware address.
+func arpProbe(out []byte, self placement.MAC, ip netip.Addr) []byte {
+	out = appendEther(out, broadcast, self, typeARP)
+	return appendARP(out, arpRequest, self, [4]byte{}, placement.MAC{}, ip.As4())
 }
 
 func appendARP(b []byte, op uint16, sender placement.MAC, senderIP [4]byte, target placement.MAC, targetIP [4]byte) []byte {

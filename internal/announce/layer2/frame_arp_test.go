@@ -60,6 +60,73 @@ func TestARPFramesByteByByte(t *testing.T) {
 		0001 0800 06 04 0002
 		025e00000001 0a4d0064
 		025e00000001 0a4d0064`)
+	wantFrame(t, "probe", arpProbe(nil, us, vip4), `
+		ffffffffffff 025e00000001 0806
+		0001 0800 06 04 0001
+		025e00000001 00000000
+		000000000000 0a4d0064`)
+}
+
+func TestARPClaimsByAnyOperation(t *testing.T) {
+	announced := arpFrame(t, them, placement.MAC{}, vip4, vip4)
+	reply := patched(arpFrame(t, them, us, vip4, host4), 20, 0, 2)
+	probe := arpFrame(t, them, placement.MAC{}, netip.IPv4Unspecified(), vip4)
+	for _, c := range []struct {
+		name      string
+		frame     []byte
+		mac       placement.MAC // of the claimant; zero for none
+		tentative bool
+	}{
+		{"announcement", announced, them, false},
+		{"request for another address", arpFrame(t, them, placement.MAC{}, vip4, host4), them, false},
+		{"reply to us", reply, them, false},
+		{"gratuitous reply", arpGratuitousReply(nil, them, vip4), them, false},
+		{"padded", append(bytes.Clone(reply), make([]byte, 18)...), them, false},
+		{"reply sent on by another", patched(reply, 6, third[:]...), them, false},
+		{"of a cluster that shares a group", patched(reply, arpSenderMAC, 3), placement.MAC{3, 0x5e, 0, 0, 0, 2}, false},
+		{"probe", probe, them, true},
+		{"reply to a probe of ours", patched(arpFrame(t, them, us, vip4, netip.IPv4Unspecified()), 20, 0, 2), them, false},
+		{"reply without sender", patched(probe, 20, 0, 2), placement.MAC{}, true},
+		{"reply without hardware address", patched(reply, arpSenderMAC, 0, 0, 0, 0, 0, 0), placement.MAC{}, false},
+		{"reply to another", patched(reply, 0, third[:]...), placement.MAC{}, false},
+		{"our own", patched(announced, 6, us[:]...), placement.MAC{}, false},
+		{"reverse ARP", patched(announced, 20, 0, 3), placement.MAC{}, false},
+		{"not IPv4", patched(announced, 16, 0x86, 0xdd), placement.MAC{}, false},
+		{"long hardware address", patched(announced, 18, 8), placement.MAC{}, false},
+		{"cut short", announced[:etherLen+arpLen-1], placement.MAC{}, false},
+		{"empty", nil, placement.MAC{}, false},
+	} {
+		mac, ok := arpClaimant(c.frame, us)
+		if ok != (c.mac != placement.MAC{}) || ok && mac != c.mac {
+			t.Errorf("%s: claimed by %s (%v), want %s", c.name, mac, ok, c.mac)
+		}
+		ip, tentative := arpClaimed(c.frame)
+		if tentative != c.tentative || ok && ip != vip4 {
+			t.Errorf("%s: %s claimed, tentative: %v; want %s, %v", c.name, ip, tentative, vip4, c.tentative)
+		}
+	}
+}
+
+func FuzzARPClaim(f *testing.F) {
+	f.Add(arpProbe(nil, them, vip4))
+	f.Add(arpAnnouncement(nil, them, vip4))
+	f.Add(arpGratuitousReply(nil, them, vip4))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		ip, tentative := arpClaimed(raw)
+		mac, ok := arpClaimant(raw, us)
+		if !ok {
+			return
+		}
+		p := readARP(t, raw)
+		claimed := p.SenderIP
+		if tentative {
+			claimed = p.TargetIP
+		}
+		if ip != claimed || tentative != p.SenderIP.IsUnspecified() || tentative && p.Operation != xarp.OperationRequest ||
+			mac != placement.MAC(p.SenderHardwareAddr) {
+			t.Fatalf("%x: %s claimed by %s, tentative: %v", raw, ip, mac, tentative)
+		}
+	})
 }
 
 func TestARPAnswersOnlyWhatAsks(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mdlayher/ethernet"
 	xndp "github.com/mdlayher/ndp"
+	"golang.org/x/net/ipv6"
 
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
@@ -43,27 +44,149 @@ func TestNDPFramesByteByByte(t *testing.T) {
 		88 00 f923 20000000
 		fd77000000000000 00000000000ab00c
 		02 01 025e00000001`)
+	wantFrame(t, "probe", ndpProbe(nil, us, vip6), `
+		3333ff0ab00c 025e00000001 86dd
+		6 00 00000 0018 3a ff
+		0000000000000000 0000000000000000
+		ff02000000000000 00000001ff0ab00c
+		87 00 1d03 00000000
+		fd77000000000000 00000000000ab00c`)
 }
 
-func TestNDPMessagesAsTheLibraryWritesThem(t *testing.T) {
+// Every packet that we send, as an independent decoder reads it.
+func TestNDPPacketsAsOthersReadThem(t *testing.T) {
+	lladdr := &xndp.LinkLayerAddress{Direction: xndp.Target, Addr: us[:]}
 	for _, c := range []struct {
-		name      string
-		frame     []byte
-		to        netip.Addr
-		solicited bool
+		name     string
+		frame    []byte
+		to       placement.MAC
+		from, at netip.Addr
+		message  xndp.Message
 	}{
-		{name: "solicited", frame: ndpAnswer(nil, ndpFrame(t, them, us, host6, vip6), us), to: host6, solicited: true},
-		{name: "unsolicited", frame: ndpUnsolicited(nil, us, vip6), to: allNodesIP},
+		{"answer", ndpAnswer(nil, ndpFrame(t, them, us, host6, vip6), us), them, vip6, host6,
+			&xndp.NeighborAdvertisement{Solicited: true, Override: true, TargetAddress: vip6, Options: []xndp.Option{lladdr}}},
+		{"announcement and defence", ndpUnsolicited(nil, us, vip6), allNodes, vip6, allNodesIP,
+			&xndp.NeighborAdvertisement{Override: true, TargetAddress: vip6, Options: []xndp.Option{lladdr}}},
+		{"probe", ndpProbe(nil, us, vip6), groupMAC(solicitedGroup(vip6)), zero6, solicitedGroup(vip6),
+			&xndp.NeighborSolicitation{TargetAddress: vip6}},
 	} {
-		want, err := xndp.MarshalMessageChecksum(&xndp.NeighborAdvertisement{
-			Solicited: c.solicited, Override: true, TargetAddress: vip6,
-			Options: []xndp.Option{&xndp.LinkLayerAddress{Direction: xndp.Target, Addr: us[:]}},
-		}, vip6, c.to)
+		var e ethernet.Frame
+		check(t, e.UnmarshalBinary(c.frame))
+		if placement.MAC(e.Destination) != c.to || placement.MAC(e.Source) != us || e.EtherType != ethernet.EtherTypeIPv6 {
+			t.Errorf("%s: Ethernet header %+v", c.name, e)
+		}
+		h, err := ipv6.ParseHeader(e.Payload)
 		check(t, err)
-		if got := c.frame[icmpStart:]; !bytes.Equal(got, want) {
+		source, _ := netip.AddrFromSlice(h.Src)
+		dest, _ := netip.AddrFromSlice(h.Dst)
+		if h.Version != 6 || h.TrafficClass != 0 || h.FlowLabel != 0 || h.NextHeader != 58 || h.HopLimit != 255 ||
+			source != c.from || dest != c.at || h.PayloadLen != len(e.Payload)-ipv6.HeaderLen {
+			t.Errorf("%s: IPv6 header %v", c.name, h)
+		}
+		want, err := xndp.MarshalMessageChecksum(c.message, source, dest)
+		check(t, err)
+		if got := e.Payload[ipv6.HeaderLen:]; !bytes.Equal(got, want) {
 			t.Errorf("%s:\n got %x\nwant %x", c.name, got, want)
 		}
 	}
+}
+
+func TestNDPClaims(t *testing.T) {
+	dest := solicitedGroup(vip6)
+	na := func(source, dest netip.Addr, hops byte, flags byte, options ...byte) []byte {
+		return solicitation(source, dest, hops, slices.Concat([]byte{advertise, 0, 0, 0, flags, 0, 0, 0}, vip6.AsSlice(), options)...)
+	}
+	tlla := append([]byte{2, 1}, third[:]...)
+	good := na(vip6, allNodesIP, 255, 0x20, tlla...)
+	dad := ndpFrame(t, them, placement.MAC{}, zero6, vip6)
+	none := placement.MAC{}
+	for _, c := range []struct {
+		name      string
+		frame     []byte
+		mac       placement.MAC // of the claimant; zero for none
+		tentative bool
+	}{
+		{"announcement", good, third, false},
+		{"without override, as a proxy's", na(vip6, allNodesIP, 255, 0, tlla...), third, false},
+		{"from another address of its", na(host6, allNodesIP, 255, 0x20, tlla...), third, false},
+		{"answer to us", patched(na(vip6, host6, 255, 0x60, tlla...), 0, us[:]...), third, false},
+		{"answer to another", patched(na(vip6, host6, 255, 0x60, tlla...), 0, third[:]...), none, false},
+		{"without option", na(vip6, allNodesIP, 255, 0x20), them, false},
+		{"padded", append(bytes.Clone(good), 0, 0, 0), third, false},
+		{"solicited, to a group", na(vip6, allNodesIP, 255, 0x60, tlla...), none, false},
+		{"hop limit 254", na(vip6, allNodesIP, 254, 0x20, tlla...), none, false},
+		{"wrong checksum", patched(good, icmpStart+2, good[icmpStart+2]+1), none, false},
+		{"option of length 0", na(vip6, allNodesIP, 255, 0x20, 2, 0, 0, 0, 0, 0, 0, 0), none, false},
+		{"frame cut short", good[:len(good)-1], none, false},
+		{"from a group", na(allNodesIP, allNodesIP, 255, 0x20, tlla...), none, false},
+		{"our own", patched(good, 6, us[:]...), none, false},
+		{"duplicate address detection", dad, them, true},
+		{"the same with a nonce (RFC 7527)", solicitation(zero6, dest, 255, slices.Concat([]byte{solicit, 0, 0, 0, 0, 0, 0, 0}, vip6.AsSlice(), []byte{14, 1, 1, 2, 3, 4, 5, 6})...), them, true},
+		{"the same, brought back by a loop", patched(dad, 6, us[:]...), none, true},
+		{"the same by unicast", solicitation(zero6, vip6, 255, slices.Concat([]byte{solicit, 0, 0, 0, 0, 0, 0, 0}, vip6.AsSlice())...), none, true},
+		{"question", ndpFrame(t, them, none, host6, vip6), none, false},
+		{"empty", nil, none, false},
+	} {
+		mac, ok := ndpClaimant(c.frame, us)
+		if ok != (c.mac != none) || ok && mac != c.mac {
+			t.Errorf("%s: claimed by %s (%v), want %s", c.name, mac, ok, c.mac)
+		}
+		ip, tentative := ndpClaimed(c.frame)
+		if tentative != c.tentative || ok && ip != vip6 {
+			t.Errorf("%s: %s claimed, tentative: %v; want %s, %v", c.name, ip, tentative, vip6, c.tentative)
+		}
+	}
+	if ip, _ := ndpClaimed(ndpFrame(t, them, none, host6, vip6)); ip.IsValid() {
+		t.Errorf("a question claims %s", ip)
+	}
+}
+
+func FuzzNDPClaim(f *testing.F) {
+	f.Add(ndpProbe(nil, them, vip6))
+	f.Add(ndpUnsolicited(nil, them, vip6))
+	f.Add(ndpFrame(f, them, us, host6, vip6))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		raw = summed(raw)
+		ip, tentative := ndpClaimed(raw)
+		mac, ok := ndpClaimant(raw, us)
+		if !ok {
+			return
+		}
+		if !ip.IsValid() || ip.IsMulticast() || mac == us && placement.MAC(raw[6:]) == us || !unicast(mac) {
+			t.Fatalf("%x: %s claimed by %s", raw, ip, mac)
+		}
+		size := int(raw[etherLen+4])<<8 + int(raw[etherLen+5])
+		m, err := xndp.ParseMessage(raw[icmpStart : icmpStart+size])
+		switch m := m.(type) {
+		case *xndp.NeighborAdvertisement:
+			if tentative || m.TargetAddress != ip {
+				t.Fatalf("%x: %s claimed, tentative: %v", raw, ip, tentative)
+			}
+		case *xndp.NeighborSolicitation:
+			if !tentative || m.TargetAddress != ip {
+				t.Fatalf("%x: %s claimed, tentative: %v", raw, ip, tentative)
+			}
+		default:
+			if err == nil { // the library refuses options that we skip
+				t.Fatalf("%x is a claim", raw)
+			}
+		}
+	})
+}
+
+// summed gives a frame the right checksum, if it has room for one: a fuzzer does not find it.
+func summed(raw []byte) []byte {
+	if len(raw) <= icmpStart {
+		return raw
+	}
+	raw = bytes.Clone(raw)
+	end := min(icmpStart+int(raw[etherLen+4])<<8+int(raw[etherLen+5]), len(raw))
+	if end > icmpStart+4 {
+		raw[icmpStart+2], raw[icmpStart+3] = 0, 0
+		sum := checksum(raw[ipv6Source:icmpStart], raw[icmpStart:end])
+		raw[icmpStart+2], raw[icmpStart+3] = byte(sum>>8), byte(sum)
+	}
+	return raw
 }
 
 // solicitation is a frame whose ICMPv6 checksum is right whatever its content.
@@ -144,15 +267,7 @@ func FuzzNDPAnswer(f *testing.F) {
 	f.Add(ndpFrame(f, them, placement.MAC{}, zero6, vip6))
 	f.Add(ndpUnsolicited(nil, them, vip6))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if len(raw) > icmpStart { // give the fuzzer a way past the checksum
-			raw = bytes.Clone(raw)
-			end := min(icmpStart+int(raw[etherLen+4])<<8+int(raw[etherLen+5]), len(raw))
-			if end > icmpStart+4 {
-				raw[icmpStart+2], raw[icmpStart+3] = 0, 0
-				sum := checksum(raw[ipv6Source:icmpStart], raw[icmpStart:end])
-				raw[icmpStart+2], raw[icmpStart+3] = byte(sum>>8), byte(sum)
-			}
-		}
+		raw = summed(raw)
 		out := ndpAnswer(nil, raw, us)
 		if out == nil {
 			return

@@ -310,8 +310,8 @@ func TestThousandsOfIPv6AddressesOnOneNIC(t *testing.T) {
 	}
 }
 
-// The socket must be woken for requests on its own interface only.
-func TestTheFilterLetsOnlyRequestsToUsIn(t *testing.T) {
+// The socket must be woken for what asks or tells of addresses on its own interface only.
+func TestTheFilterLetsOnlyNeighboursIn(t *testing.T) {
 	w := newVethWorld(t)
 	ifi, far := w.interfaces[0], w.stations["eth0"]
 	w.node.Add(t, &netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Name: "mac0", ParentIndex: ifi.Index}, Mode: netlink.MACVLAN_MODE_BRIDGE})
@@ -334,8 +334,12 @@ func TestTheFilterLetsOnlyRequestsToUsIn(t *testing.T) {
 			{"to us", patched(last, 6, 2, 1, 1, 1, 1, 1), true},
 			{"to another, seen in promiscuous mode", far.request(t, ip, third), false},
 			{"to an interface on top of ours", far.request(t, ip, onTop), false},
-			{"ARP reply", arpGratuitousReply(nil, far.mac, vip4), false},
-			{"neighbour advertisement", ndpUnsolicited(nil, far.mac, vip6), false},
+			{"ARP reply", arpGratuitousReply(nil, far.mac, vip4), f == IPv4},
+			{"reverse ARP", patched(arpGratuitousReply(nil, far.mac, vip4), etherLen+6, 0, 3), false},
+			{"neighbour advertisement", ndpUnsolicited(nil, far.mac, vip6), f == IPv6},
+			{"router solicitation", patched(ndpUnsolicited(nil, far.mac, vip6), icmpStart, 133), false},
+			{"redirect", patched(ndpUnsolicited(nil, far.mac, vip6), icmpStart, 137), false},
+			{"of another code", patched(ndpUnsolicited(nil, far.mac, vip6), icmpStart+1, 1), false},
 		} {
 			var conn interface {
 				Read([]byte) (int, error)

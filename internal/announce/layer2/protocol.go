@@ -49,16 +49,29 @@ type protocol struct {
 	target func(frame []byte) (netip.Addr, bool)
 	// answer to a frame if that is a sound request, otherwise nil.
 	answer func(out, frame []byte, self placement.MAC) []byte
-	// unsolicited announcements of an address, sent together.
-	unsolicited []func(out []byte, self placement.MAC, ip netip.Addr) []byte
+	// claimed is the address that a frame may claim, as cheaply, or none. It is tentative if its sender
+	// is still asking whether somebody has it.
+	claimed func(frame []byte) (ip netip.Addr, tentative bool)
+	// claimant is who claims it, if the frame is sound.
+	claimant func(frame []byte, self placement.MAC) (mac placement.MAC, ok bool)
+	// unsolicited announcements of an address, sent together. The first is the one to defend it with.
+	unsolicited []message
+	// probe asks whether somebody has an address.
+	probe message
 }
+
+// message appends a frame about an address.
+type message func(out []byte, self placement.MAC, ip netip.Addr) []byte
 
 var arp = protocol{
 	etherType:   typeARP,
 	filter:      arpTests,
 	target:      arpTarget,
 	answer:      arpAnswer,
-	unsolicited: []func([]byte, placement.MAC, netip.Addr) []byte{arpAnnouncement, arpGratuitousReply},
+	claimed:     arpClaimed,
+	claimant:    arpClaimant,
+	unsolicited: []message{arpAnnouncement, arpGratuitousReply},
+	probe:       arpProbe,
 }
 
 var ndp = protocol{
@@ -66,5 +79,8 @@ var ndp = protocol{
 	filter:      ndpTests,
 	target:      ndpTargetOf,
 	answer:      ndpAnswer,
-	unsolicited: []func([]byte, placement.MAC, netip.Addr) []byte{ndpUnsolicited},
+	claimed:     ndpClaimed,
+	claimant:    ndpClaimant,
+	unsolicited: []message{ndpUnsolicited},
+	probe:       ndpProbe,
 }

@@ -24,8 +24,8 @@ const pause = 100 * time.Millisecond
 // responder holds the addresses of one family on one interface. Its interface does not change: another
 // index or MAC address means another responder.
 //
-// Only the announcer, under its lock, calls the methods that change it; handle and announce may be called
-// by anyone at any time.
+// Only the announcer, under its lock, calls the methods that change it; those that handle frames and send
+// some may be called by anyone at any time.
 type responder struct {
 	ifi     placement.Interface
 	family  Family
@@ -33,24 +33,23 @@ type responder struct {
 	network Network
 	metrics Metrics
 	logger  log.Logger
+	awake   func() bool
+	book    *book
 	groups  *groups // nil for IPv4
 
 	// Reading goes on while an address is looked up and its frame is sent, so that whoever removes
 	// the address knows that no frame for it is still to come.
 	mu   sync.RWMutex
-	held map[netip.Addr]hold
+	held map[netip.Addr]*holding
 	conn io.ReadWriteCloser // nil while closed
 
-	fresh  []netip.Addr // added since the last sync
+	fresh  []*holding // added since the last sync
 	stop   chan struct{}
 	done   chan struct{}
 	broken atomic.Bool // the socket has failed since it was opened
 }
 
-// hold numbers the times an address was added, so that announcements of an earlier time can be told.
-type hold uint64
-
-func newResponder(ifi placement.Interface, family Family, cfg Config) *responder {
+func newResponder(ifi placement.Interface, family Family, cfg Config, book *book) *responder {
 	r := &responder{
 		ifi:     ifi,
 		family:  family,
@@ -58,7 +57,9 @@ func newResponder(ifi placement.Interface, family Family, cfg Config) *responder
 		network: cfg.Network,
 		metrics: cfg.Metrics,
 		logger:  cfg.Logger,
-		held:    make(map[netip.Addr]hold),
+		awake:   cfg.Awake,
+		book:    book,
+		held:    make(map[netip.Addr]*holding),
 	}
 	if family == IPv6 {
 		r.groups = newGroups(func() (Member, error) { return r.network.Member(ifi) })
@@ -66,39 +67,42 @@ func newResponder(ifi placement.Interface, family Family, cfg Config) *responder
 	return r
 }
 
-// add makes the responder answer for ip once it is open, and announce it.
-func (r *responder) add(ip netip.Addr, h hold) {
+// add makes the responder serve ip once it is open, from the start: announce it and answer for it, or probe
+// it first. What it was sending for ip is over.
+func (r *responder) add(ip netip.Addr) {
+	h := r.book.hold(ip, r)
 	r.mu.Lock()
+	old := r.held[ip]
 	r.held[ip] = h
 	r.mu.Unlock()
-	r.fresh = append(r.fresh, ip)
-	if r.groups != nil {
+	r.fresh = append(r.fresh, h)
+	switch {
+	case old != nil:
+		r.book.detach(old)
+	case r.groups != nil:
 		r.groups.add(ip)
 	}
-}
-
-// renew has ip, which is held, announced from the start again.
-func (r *responder) renew(ip netip.Addr, h hold) {
-	r.mu.Lock()
-	r.held[ip] = h
-	r.mu.Unlock()
-	r.fresh = append(r.fresh, ip)
 }
 
 // remove makes it silent about ip: when it returns, nothing more is sent for ip.
 func (r *responder) remove(ip netip.Addr) {
 	r.mu.Lock()
-	_, had := r.held[ip]
+	old := r.held[ip]
 	delete(r.held, ip)
 	r.mu.Unlock()
-	if had && r.groups != nil {
+	if old == nil {
+		return
+	}
+	r.book.detach(old)
+	if r.groups != nil {
 		r.groups.remove(ip)
 	}
 }
 
-// sync opens or closes the socket as the addresses demand, has new addresses announced, and brings the
-// multicast groups up to date. Everything is announced again after the socket was opened.
-func (r *responder) sync(start func(serve func()), announce func([]burst)) error {
+// sync opens or closes the socket as the addresses demand, has new addresses announced or probed, and brings
+// the multicast groups up to date: before the probes, as RFC 4862 section 5.4.2 has it. Everything starts
+// again after the socket was opened.
+func (r *responder) sync(start func(serve func()), send func([]burst)) error {
 	fresh := r.fresh
 	r.fresh = nil
 	if len(r.held) == 0 {
@@ -113,9 +117,11 @@ func (r *responder) sync(start func(serve func()), announce func([]burst)) error
 			return fmt.Errorf("listen for %s on %s: %w", r.family, r.ifi.Name, err)
 		}
 		r.open(conn, start)
-		fresh = slices.SortedFunc(maps.Keys(r.held), netip.Addr.Compare)
+		fresh = slices.SortedFunc(maps.Values(r.held), func(a, b *holding) int { return a.ip.Compare(b.ip) })
 	}
-	announce(r.bursts(fresh))
+	announcements, probes := r.book.attach(r.still(fresh))
+	send(announcements)
+	defer send(probes)
 	if r.groups == nil {
 		return nil
 	}
@@ -123,6 +129,11 @@ func (r *responder) sync(start func(serve func()), announce func([]burst)) error
 		return fmt.Errorf("on %s: %w", r.ifi.Name, err)
 	}
 	return nil
+}
+
+// still drops those from the list that are not held any more.
+func (r *responder) still(list []*holding) []*holding {
+	return slices.DeleteFunc(list, func(h *holding) bool { return r.held[h.ip] != h })
 }
 
 func (r *responder) open(conn io.ReadWriteCloser, start func(serve func())) {
@@ -140,8 +151,11 @@ func (r *responder) open(conn io.ReadWriteCloser, start func(serve func())) {
 // silence forgets all addresses: when it returns, nothing more is sent.
 func (r *responder) silence() {
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, h := range r.held {
+		r.book.detach(h)
+	}
 	clear(r.held)
-	r.mu.Unlock()
 }
 
 // close lets go of the socket and the groups, and waits until the goroutine is gone.
@@ -158,17 +172,6 @@ func (r *responder) close() {
 		r.groups.close()
 		r.groups = newGroups(r.groups.open)
 	}
-}
-
-// bursts of the addresses that are still held.
-func (r *responder) bursts(ips []netip.Addr) []burst {
-	list := make([]burst, 0, len(ips))
-	for _, ip := range ips {
-		if h, ok := r.held[ip]; ok {
-			list = append(list, burst{responder: r, ip: ip, hold: h})
-		}
-	}
-	return list
 }
 
 // serve answers until stop is closed. A failing socket is read again: one whose interface went down works
@@ -201,7 +204,8 @@ func (r *responder) serve(conn io.ReadWriteCloser, stop <-chan struct{}) {
 	}
 }
 
-// handle answers a frame if it is a request for a held address. It uses the spare capacity of out.
+// handle answers a frame if it is a request for an address that is announced, and takes in what it claims.
+// It uses the spare capacity of out.
 func (r *responder) handle(frame, out []byte) {
 	ip, ok := r.proto.target(frame)
 	if !ok {
@@ -209,36 +213,99 @@ func (r *responder) handle(frame, out []byte) {
 	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if _, ok := r.held[ip]; !ok || r.conn == nil {
+	if r.conn == nil {
 		return
 	}
-	reply := r.proto.answer(out[:0], frame, r.ifi.MAC)
-	if reply == nil {
+	h := r.held[ip]
+	if h != nil && h.announced() {
+		r.answer(h, frame, out)
+	}
+	claimed, tentative := r.proto.claimed(frame)
+	if !claimed.IsValid() {
 		return
 	}
-	if _, err := r.conn.Write(reply); err != nil {
-		r.metrics.Failed(r.ifi.Name, ip)
-		return
+	if claimed != ip {
+		h = r.held[claimed]
 	}
-	r.metrics.Answered(r.ifi.Name, ip)
+	if h != nil && !(tentative && h.announced()) {
+		r.watch(h, frame, tentative, out)
+	}
 }
 
-// announce sends the unsolicited frames for an address, unless it has been removed since that hold; then
-// held is false. The error is busy if the frames are worth sending again soon.
-func (r *responder) announce(ip netip.Addr, h hold, out []byte) (held bool, err error) {
+func (r *responder) answer(h *holding, frame, out []byte) {
+	if reply := r.proto.answer(out[:0], frame, r.ifi.MAC); reply != nil && r.awake() {
+		_ = r.write(h, reply, r.metrics.Answered)
+	}
+}
+
+// watch takes in a claim, and defends the address if that is called for (RFC 5227 section 2.4(c)).
+func (r *responder) watch(h *holding, frame []byte, tentative bool, out []byte) {
+	mac, ok := r.proto.claimant(frame, r.ifi.MAC)
+	if !ok {
+		return
+	}
+	now := time.Now()
+	by := r.book.heard(h, claim{mac, tentative}, now)
+	if by == nobody {
+		return
+	}
+	r.metrics.Conflicted(r.ifi.Name, h.ip, by == peer)
+	if by == stranger && r.awake() && r.book.defend(h, now) {
+		_ = r.write(h, r.proto.unsolicited[0](out[:0], r.ifi.MAC, h.ip), r.metrics.Defended)
+	}
+}
+
+// write sends a frame and counts it.
+func (r *responder) write(h *holding, frame []byte, count func(ifi string, ip netip.Addr)) error {
+	if _, err := r.conn.Write(frame); err != nil {
+		r.metrics.Failed(r.ifi.Name, h.ip)
+		return err
+	}
+	count(r.ifi.Name, h.ip)
+	return nil
+}
+
+// announce sends the unsolicited frames for an address, unless it is not announced any more since that
+// holding; then held is false. The error is busy if the frames are worth sending again soon.
+func (r *responder) announce(h *holding, out []byte) (held bool, err error) {
+	return r.send(h, placement.Announcing, func() error {
+		for _, frame := range r.proto.unsolicited {
+			if err := r.write(h, frame(out[:0], r.ifi.MAC, h.ip), r.metrics.Announced); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// probe does the same with a probe, while the address is probed.
+func (r *responder) probe(h *holding, out []byte) (held bool, err error) {
+	return r.send(h, placement.Probing, func() error {
+		return r.write(h, r.proto.probe(out[:0], r.ifi.MAC, h.ip), r.metrics.Probed)
+	})
+}
+
+// conclude ends the probe of an address on this interface, and returns the announcements to be made then.
+// The error says that it may not be ended yet: who stood still has not read the answers yet.
+func (r *responder) conclude(h *holding) (list []burst, err error) {
+	_, err = r.send(h, placement.Probing, func() error {
+		list = r.book.cleared(h)
+		return nil
+	})
+	return list, err
+}
+
+// send calls do if the holding is the present one and in that phase.
+func (r *responder) send(h *holding, phase placement.Phase, do func() error) (held bool, err error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.held[ip] != h || r.conn == nil {
+	if r.conn == nil || r.held[h.ip] != h || h.phase() != phase {
 		return false, nil
 	}
-	for _, frame := range r.proto.unsolicited {
-		if _, err := r.conn.Write(frame(out[:0], r.ifi.MAC, ip)); err != nil {
-			r.metrics.Failed(r.ifi.Name, ip)
-			return true, err
-		}
-		r.metrics.Announced(r.ifi.Name, ip)
+	if !r.awake() {
+		return true, errAsleep
 	}
-	return true, nil
+	return true, do()
 }
 
 // busy tells a full send queue from other errors.

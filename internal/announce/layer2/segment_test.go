@@ -103,7 +103,7 @@ func passes(tests []test, b []byte) bool {
 			return false
 		}
 		copy(field[4-t.size:], b[t.offset:t.offset+t.size])
-		if binary.BigEndian.Uint32(field) != t.value {
+		if v := binary.BigEndian.Uint32(field); v < t.low || v > t.high {
 			return false
 		}
 	}
@@ -129,9 +129,9 @@ func (s *segment) String() string {
 		switch {
 		case p.tests == nil: // a station
 		case p.tests[0] == arpTests[0]:
-			lines = append(lines, fmt.Sprintf("%s listens for ARP requests\n", p.mac))
+			lines = append(lines, fmt.Sprintf("%s listens for ARP\n", p.mac))
 		default:
-			lines = append(lines, fmt.Sprintf("%s listens for neighbour solicitations\n", p.mac))
+			lines = append(lines, fmt.Sprintf("%s listens for NDP\n", p.mac))
 		}
 	}
 	for mac, groups := range s.joins {

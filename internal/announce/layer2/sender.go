@@ -2,6 +2,7 @@ package layer2
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -11,20 +12,31 @@ type sender struct {
 	mu    sync.Mutex
 	queue *queue
 	kick  chan struct{}
-	send  func(b burst, out []byte) (held bool, err error)
+	// send what is next of a burst; held is false once the burst is of no use any more.
+	send func(b burst, out []byte) (held bool, err error)
 }
 
-func newSender() *sender {
-	return &sender{
-		queue: newQueue(),
-		kick:  make(chan struct{}, 1),
-		send: func(b burst, out []byte) (bool, error) {
-			return b.responder.announce(b.ip, b.hold, out)
-		},
+// errAsleep is returned for what may not be sent now.
+var errAsleep = errors.New("not awake")
+
+func newSender(refresh time.Duration) *sender {
+	s := &sender{queue: newQueue(refresh), kick: make(chan struct{}, 1)}
+	s.send = func(b burst, out []byte) (held bool, err error) {
+		r := b.holding.responder
+		switch {
+		case b.over():
+			list, err := r.conclude(b.holding)
+			s.add(list)
+			return err != nil, err
+		case b.probe:
+			return r.probe(b.holding, out)
+		}
+		return r.announce(b.holding, out)
 	}
+	return s
 }
 
-// add queues bursts; their first announcements are sent at once, as far as the pace allows.
+// add queues bursts; their first frames are sent at once, as far as the pace allows.
 func (s *sender) add(list []burst) {
 	if len(list) == 0 {
 		return
@@ -77,9 +89,13 @@ func (s *sender) one(b burst, now time.Time, out []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case !held: // withdrawn
+	case !held: // withdrawn, or done
+	case errors.Is(err, errAsleep):
+		s.queue.postpone(b, now, nap)
 	case err != nil && busy(err):
-		s.queue.postpone(b, now)
+		s.queue.postpone(b, now, breather)
+	case err != nil && b.probe: // nobody can have heard it
+		s.queue.retry(b, now)
 	default:
 		s.queue.sent(b, now)
 	}

@@ -21,6 +21,7 @@ import (
 // station is a neighbour on the LAN that asks, listens and remembers. It speaks through the libraries
 // rather than through the code under test, over any wire that carries frames.
 type station struct {
+	t    testing.TB
 	mac  placement.MAC
 	ip   map[Family]netip.Addr
 	wire io.ReadWriteCloser
@@ -30,6 +31,7 @@ type station struct {
 	heard     []frame
 	cache     map[netip.Addr]placement.MAC
 	solicited map[netip.Addr]bool // that were answered for
+	uses      map[netip.Addr]bool // besides ip
 }
 
 // frame is what a station makes of one that it heard.
@@ -43,6 +45,7 @@ type frame struct {
 
 func newStation(t testing.TB, mac placement.MAC, v4, v6 string, wire io.ReadWriteCloser) *station {
 	s := &station{
+		t:     t,
 		mac:   mac,
 		ip:    map[Family]netip.Addr{IPv4: netip.MustParseAddr(v4), IPv6: netip.MustParseAddr(v6)},
 		wire:  wire,
@@ -50,6 +53,7 @@ func newStation(t testing.TB, mac placement.MAC, v4, v6 string, wire io.ReadWrit
 		cache: make(map[netip.Addr]placement.MAC),
 
 		solicited: make(map[netip.Addr]bool),
+		uses:      make(map[netip.Addr]bool),
 	}
 	go s.listen()
 	t.Cleanup(func() { _ = wire.Close(); <-s.done })
@@ -64,6 +68,7 @@ func (s *station) listen() {
 		if err != nil {
 			return
 		}
+		s.reply(buf[:n])
 		if f, ok := s.understand(slices.Clone(buf[:n])); ok {
 			s.mu.Lock()
 			s.heard = append(s.heard, f)
@@ -105,6 +110,63 @@ func (s *station) understand(raw []byte) (f frame, ok bool) {
 		return f, true
 	}
 	return f, false
+}
+
+// use has the station use an address, or not.
+func (s *station) use(ip netip.Addr, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uses[ip] = is
+}
+
+// claim is what a host sends that has just been given ip.
+func (s *station) claim(t testing.TB, ip netip.Addr) []byte {
+	t.Helper()
+	if ip.Is4() {
+		return arpFrame(t, s.mac, placement.MAC{}, ip, ip)
+	}
+	return advertisement(t, s.mac, allNodes, ip, allNodesIP, false)
+}
+
+// reply answers who asks for an address that the station uses.
+func (s *station) reply(raw []byte) {
+	var e ethernet.Frame
+	if e.UnmarshalBinary(raw) != nil || placement.MAC(e.Source) == s.mac {
+		return
+	}
+	var p xarp.Packet
+	switch {
+	case e.EtherType == ethernet.EtherTypeARP && p.UnmarshalBinary(e.Payload) == nil:
+		if p.Operation == xarp.OperationRequest && s.has(p.TargetIP) {
+			p, err := xarp.NewPacket(xarp.OperationReply, s.mac[:], p.TargetIP, p.SenderHardwareAddr, p.SenderIP)
+			check(s.t, err)
+			payload, err := p.MarshalBinary()
+			check(s.t, err)
+			_, _ = s.wire.Write(etherFrame(s.t, s.mac, placement.MAC(e.Source), ethernet.EtherTypeARP, payload))
+		}
+	case e.EtherType == ethernet.EtherTypeIPv6 && len(e.Payload) > ipv6Len && e.Payload[6] == icmpv6:
+		m, err := xndp.ParseMessage(e.Payload[ipv6Len:])
+		if ns, is := m.(*xndp.NeighborSolicitation); err == nil && is && s.has(ns.TargetAddress) {
+			_, _ = s.wire.Write(advertisement(s.t, s.mac, allNodes, ns.TargetAddress, allNodesIP, false))
+		}
+	}
+}
+
+func (s *station) has(ip netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.uses[ip]
+}
+
+// advertisement is a neighbour advertisement as the library writes it.
+func advertisement(t testing.TB, src, dst placement.MAC, target, to netip.Addr, solicited bool) []byte {
+	t.Helper()
+	body, err := xndp.MarshalMessageChecksum(&xndp.NeighborAdvertisement{
+		Solicited: solicited, Override: true, TargetAddress: target,
+		Options: []xndp.Option{&xndp.LinkLayerAddress{Direction: xndp.Target, Addr: src[:]}},
+	}, target, to)
+	check(t, err)
+	return etherFrame(t, src, dst, ethernet.EtherTypeIPv6, ipv6Packet(target, to, 255, body))
 }
 
 // request is a frame that asks for ip, to dst or, if that is zero, to everybody who may have it.

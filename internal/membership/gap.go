@@ -1,0 +1,216 @@
+package membership
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	// gapGrace is how long a report may lack what we know to exist before it is asked for: gossip may be
+	// bringing it. It begins anew whenever something comes, up to gapPatience.
+	gapGrace    = 100 * time.Millisecond
+	gapPatience = 400 * time.Millisecond
+	// askAgain is the pause before one asks again, which doubles up to askSlowly.
+	askAgain  = 200 * time.Millisecond
+	askSlowly = 5 * time.Second
+)
+
+// gap is what we know to lack of a member's report. Zero is nothing.
+type gap struct {
+	since      time.Time // zero: there is none
+	came       time.Time // when something came
+	asked      time.Time
+	asks       int
+	unverified bool // the member is live again, and may have changed meanwhile
+}
+
+// open notes that the member became live.
+func (g *gap) open(now time.Time) { *g = gap{since: now, came: now, unverified: true} }
+
+// update looks whether there is a gap now that something came, and tells whether that is new.
+func (g *gap) update(complete bool, now time.Time) bool {
+	if complete && !g.unverified {
+		*g = gap{}
+		return false
+	}
+	fresh := g.since.IsZero()
+	if fresh {
+		g.since = now
+	}
+	g.came = now
+	return fresh
+}
+
+// due is when to ask.
+func (g *gap) due() time.Time {
+	if g.asks > 0 {
+		return g.asked.Add(min(askAgain<<min(g.asks-1, 8), askSlowly))
+	}
+	due := g.came.Add(gapGrace)
+	if most := g.since.Add(gapPatience); due.After(most) {
+		return most
+	}
+	return due
+}
+
+// letter is a message for a member, to be sent reliably.
+type letter struct {
+	to  string
+	msg []byte
+}
+
+// asks returns what to ask of whom now, and when to look again; never, if that is zero. Where there are
+// several to choose from, pick puts them in random order.
+func (s *store) asks(now time.Time, pick func([]string) []string) (letters []letter, next time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wanted := make(map[string][]record)
+	for _, m := range s.sorted() {
+		if !m.live || m == s.own || m.gap.since.IsZero() {
+			continue
+		}
+		if due := m.gap.due(); due.After(now) {
+			next = earlier(next, due)
+			continue
+		}
+		to := m.name
+		if m.gap.asks%2 == 1 { // it didn't answer
+			to = pick(s.others())[0]
+		}
+		m.gap.asks++
+		m.gap.asked = now
+		next = earlier(next, m.gap.due())
+		wanted[to] = append(wanted[to], m.record(true))
+	}
+	for to, records := range wanted {
+		letters = append(letters, letter{to, s.ask(askMsg, records)})
+	}
+	if s.doubted != "" {
+		letters = append(letters, letter{s.doubted, s.ask(askAllMsg, s.bare())})
+		s.doubted = ""
+	}
+	return letters, next
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func (s *store) ask(kind messageKind, records []record) []byte {
+	b := appendMessage(nil, kind, s.self)
+	for _, r := range records {
+		b = appendRecord(b, r)
+	}
+	return b
+}
+
+// bare returns what we have of all live members, without the items.
+func (s *store) bare() []record {
+	var records []record
+	for _, m := range s.sorted() {
+		if m.live {
+			records = append(records, m.record(true))
+		}
+	}
+	return records
+}
+
+// answer returns what the asker lacks of what it asks for; nil if that is nothing.
+func (s *store) answer(msg message) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := appendMessage(nil, stateMsg, s.self)
+	empty := len(b)
+	var listed []string
+	for _, r := range msg.records {
+		listed = append(listed, r.name)
+		if m := s.members[r.name]; m != nil {
+			b = m.answer(b, r, msg.kind)
+		}
+	}
+	if msg.kind == askAllMsg {
+		slices.Sort(listed)
+		for _, m := range s.sorted() {
+			if _, ok := slices.BinarySearch(listed, m.name); !ok && m.live && m.known {
+				b = appendRecord(b, m.record(false))
+			}
+		}
+	}
+	if len(b) == empty {
+		return nil
+	}
+	return b
+}
+
+// answer adds what the asker, who has r, lacks. Who asks for a report alone is also told that there is
+// nothing newer.
+func (m *memberReport) answer(b []byte, r record, kind messageKind) []byte {
+	newer := m.inc > r.inc || m.inc == r.inc && (!r.hasBase || m.base > r.base)
+	switch {
+	case m.known && newer:
+		return appendRecord(b, m.record(false))
+	case kind == askMsg && m.inc >= r.inc && m.inc > 0:
+		bare := m.record(true)
+		bare.hasBase, bare.base = false, 0 // it comes without the items
+		return appendRecord(b, bare)
+	}
+	return b
+}
+
+// The digest of all reports goes with each answer to a probe. So within a few probes a node finds out
+// that it, or the other, lacks something that neither has heard of.
+
+const (
+	// doubtAfter is how long nothing must have changed for digests to be compared: until then, gossip is
+	// under way.
+	doubtAfter = 100 * time.Millisecond
+	// doubtMin and doubtMax bound the pause before different digests make us ask again: the trouble may
+	// be one that asking doesn't cure, such as that we see other members than they do.
+	doubtMin = 200 * time.Millisecond
+	doubtMax = 5 * time.Second
+)
+
+// doubt paces asking because of different digests.
+type doubt struct {
+	last  time.Time
+	pause time.Duration
+}
+
+// digest is one of the reports of all live members.
+func (s *store) digest() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.digestLocked()
+}
+
+func (s *store) digestLocked() uint64 {
+	sum := uint64(0)
+	for name, m := range s.members {
+		if m.live {
+			sum ^= mix(mix(hashString(name)^mix(m.inc)) ^ m.digest)
+		}
+	}
+	return sum
+}
+
+// compare takes the digest of a member, who is asked for what we lack if it is another than ours.
+func (s *store) compare(peer string, digest uint64, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if digest == s.digestLocked() {
+		s.doubt.pause = 0
+		return
+	}
+	if s.touched.After(s.doubt.last) {
+		s.doubt.pause = 0
+	}
+	if now.Sub(s.touched) < doubtAfter || now.Sub(s.doubt.last) < s.doubt.pause {
+		return
+	}
+	s.doubt = doubt{last: now, pause: min(max(2*s.doubt.pause, doubtMin), doubtMax)}
+	s.doubted = peer
+	signal(s.gapped)
+}

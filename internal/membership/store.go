@@ -1,0 +1,322 @@
+package membership
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+
+	"github.com/lanyard-lb/lanyard/internal/placement"
+)
+
+const (
+	// remembered is how long the report of a node that is not live is kept: it may be a false alarm.
+	remembered = 10 * time.Minute
+	// rememberedMost bounds how many are kept. More than that are only heard of when names are made up.
+	rememberedMost = 2048
+	// gossipMult is how often each node passes an item on by gossip, per decade of members. Every node
+	// that it is news to does, so that few miss it; they find out, see repair.
+	gossipMult = 2
+)
+
+// store holds the reports of all nodes, ours too, and what of them has to be told. It is safe for
+// concurrent use. It calls nothing of memberlist, which may hold locks of its own when it calls us.
+type store struct {
+	self    string
+	room    int // for a delta, in a packet of its own
+	logger  log.Logger
+	changed chan<- struct{} // holds one signal after reports changed
+	news    chan struct{}   // holds one signal when fresh has something
+	gapped  chan struct{}   // holds one signal when a gap may have appeared
+
+	mu      sync.Mutex
+	own     *memberReport
+	members map[string]*memberReport
+	keys    keyState
+	view    map[string]placement.Report // nil: to be made
+	fresh   map[itemKey]bool            // own items to be sent directly; nil while not running
+	turn    []*memberReport             // those with something to gossip, the next first
+	touched time.Time                   // when something last changed
+	doubt   doubt
+	doubted string // whom to ask for everything; empty: nobody
+}
+
+func newStore(self string, room int, logger log.Logger, changed chan<- struct{}) *store {
+	own := newMemberReport(self)
+	s := &store{
+		self: self, room: room, logger: logger, changed: changed,
+		news: make(chan struct{}, 1), gapped: make(chan struct{}, 1),
+		own: own, members: map[string]*memberReport{self: own},
+	}
+	own.publish([]item{{once: &once{}}})
+	return s
+}
+
+// open begins our life inc.
+func (s *store) open(inc uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fresh = make(map[itemKey]bool)
+	s.own.restart(inc)
+	s.enqueue(s.own)
+	s.touch()
+}
+
+// close ends it: nobody is live.
+func (s *store) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fresh = nil
+	for _, m := range s.members {
+		m.live = false
+	}
+	s.touch()
+}
+
+// publish makes the report ours.
+func (s *store) publish(r placement.Report) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tell(itemsOf(r, s.keys))
+}
+
+// setKeys has the others know which keys we have.
+func (s *store) setKeys(k keyState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = k
+	var items []item
+	for _, i := range s.own.items {
+		if !i.gone && i.once == nil {
+			items = append(items, i)
+		}
+	}
+	o, _ := s.own.once()
+	o.keys = k
+	s.tell(append(items, item{once: &o}))
+}
+
+// tell makes our items these and has the changes told.
+func (s *store) tell(items []item) {
+	keys := s.own.publish(items)
+	if len(keys) == 0 {
+		return
+	}
+	if s.fresh != nil {
+		for _, k := range keys {
+			s.fresh[k] = true
+		}
+		signal(s.news)
+	}
+	s.enqueue(s.own)
+	s.touch()
+}
+
+// touch notes that reports changed.
+func (s *store) touch() {
+	s.view = nil
+	s.touched = time.Now()
+	signal(s.changed)
+}
+
+// enqueue has the gossip carry what is in a member's outbox.
+func (s *store) enqueue(m *memberReport) {
+	if !m.out.empty() && !slices.Contains(s.turn, m) {
+		s.turn = append(s.turn, m)
+	}
+}
+
+// reports returns the reports of the live members. It is shared: nobody changes it.
+func (s *store) reports() map[string]placement.Report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.view == nil {
+		s.view = make(map[string]placement.Report, len(s.members))
+		for name, m := range s.members {
+			if r, ok := m.report(); ok {
+				s.view[name] = r
+			}
+		}
+	}
+	return s.view
+}
+
+// member returns what is known of a node, which may be nothing.
+func (s *store) member(name string) *memberReport {
+	m := s.members[name]
+	if m == nil {
+		m = newMemberReport(name)
+		m.died = time.Now()
+		s.members[name] = m
+		s.forget()
+	}
+	return m
+}
+
+// setLive notes that a node is a live member now, or is one no more.
+func (s *store) setLive(name string, live bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.member(name)
+	m.live = live
+	switch {
+	case !live && m == s.own:
+	case !live:
+		m.died = time.Now()
+		m.out.clear()
+		s.forget()
+	case m != s.own:
+		m.gap.open(time.Now())
+		signal(s.gapped)
+	}
+	s.touch()
+}
+
+// forget drops nodes that have not been live for long, or are too many.
+func (s *store) forget() {
+	var idle []*memberReport
+	for name, m := range s.members {
+		switch {
+		case m.live || m == s.own:
+		case time.Since(m.died) > remembered:
+			delete(s.members, name)
+		default:
+			idle = append(idle, m)
+		}
+	}
+	if len(idle) <= rememberedMost {
+		return
+	}
+	slices.SortFunc(idle, func(a, b *memberReport) int { return a.died.Compare(b.died) })
+	for _, m := range idle[:len(idle)-rememberedMost] {
+		delete(s.members, m.name)
+	}
+}
+
+// merge takes in what a message says. News of a delta is gossiped on.
+func (s *store) merge(msg message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	visible := false
+	for _, r := range msg.records {
+		if msg.kind == askMsg || msg.kind == askAllMsg {
+			r.hasBase, r.items = false, nil // it says what the asker has, without bringing it
+		}
+		if r.name == s.self {
+			s.aboutUs(r)
+		} else {
+			visible = s.mergeRecord(r, msg) || visible
+		}
+	}
+	if visible {
+		s.touch()
+	}
+}
+
+// mergeRecord takes in a record that a member sent, and tells whether reports changed by it.
+func (s *store) mergeRecord(r record, msg message) (visible bool) {
+	m := s.member(r.name)
+	if r.inc < m.inc || r.inc == 0 {
+		return false
+	}
+	if r.inc > m.inc {
+		visible = m.live
+		gap := m.gap
+		m.reborn(r.inc)
+		m.gap = gap
+	}
+	visible = m.merge(r, msg.kind == deltaMsg) && m.live || visible
+	s.enqueue(m)
+	if msg.from == r.name || msg.kind == deltaMsg && m.complete() {
+		m.gap.unverified = false
+	}
+	if m.gap.update(m.complete(), time.Now()) {
+		signal(s.gapped)
+	}
+	return visible
+}
+
+// aboutUs begins another life if somebody knows us by one that is later than ours, or by more changes:
+// then the clock went back between the lives.
+func (s *store) aboutUs(r record) {
+	if r.inc < s.own.inc || r.inc == s.own.inc && r.head.seq <= s.own.head.seq {
+		return
+	}
+	_ = level.Warn(s.logger).Log("msg", "others know this node by a later life: does another use its name, or did the clock go back?",
+		"theirs", r.inc, "ours", s.own.inc)
+	s.own.restart(max(r.inc+1, uint64(time.Now().UnixNano())))
+	s.enqueue(s.own)
+	s.touch()
+}
+
+// state returns the message with all that is known of the live members.
+func (s *store) state() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := appendMessage(nil, stateMsg, s.self)
+	for _, m := range s.sorted() {
+		if m.live && m.known || m == s.own {
+			b = appendRecord(b, m.record(false))
+		}
+	}
+	return b
+}
+
+// sorted returns the members by name.
+func (s *store) sorted() []*memberReport {
+	list := make([]*memberReport, 0, len(s.members))
+	for _, name := range slices.Sorted(maps.Keys(s.members)) {
+		list = append(list, s.members[name])
+	}
+	return list
+}
+
+// broadcasts returns deltas for one packet: together, with the overhead of each, at most limit bytes.
+func (s *store) broadcasts(overhead, limit int) [][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out [][]byte
+	times := s.gossipTimes()
+	room := limit - crcRoom
+	for range len(s.turn) {
+		m := s.turn[0]
+		if b := m.delta(times, room-overhead, s.room); b != nil {
+			out = append(out, b)
+			room -= overhead + len(b)
+		} else if !m.out.empty() {
+			break // no room; it stays the next
+		}
+		s.turn = s.turn[1:]
+		if !m.out.empty() {
+			s.turn = append(s.turn, m)
+		}
+	}
+	return out
+}
+
+// gossipTimes is how often an item is passed on.
+func (s *store) gossipTimes() int {
+	live, decades := 1, 0
+	for _, m := range s.members {
+		if m.live {
+			live++
+		}
+	}
+	for n := 1; n < live; n *= 10 {
+		decades++
+	}
+	return max(1, gossipMult*decades)
+}
+
+// delta writes what gossip has to carry of a report, at most limit bytes; nil if nothing fits.
+func (m *memberReport) delta(times, limit, room int) []byte {
+	p := newPacker(m, limit, room)
+	m.out.send(times, p.take)
+	if m.out.empty() {
+		m.sweep()
+	}
+	return p.bytes()
+}

@@ -1,0 +1,256 @@
+package placement
+
+import (
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/lanyard-lb/lanyard/internal/iprange"
+)
+
+// group is the nodes that may own some address. Addresses under the same advertisements and in the same
+// subnets share one.
+type group struct {
+	nodes []candidate
+	at    map[string]int
+	top   []candidate // those with the highest weight
+	// stray says that no node has a subnet with the address.
+	stray bool
+	// reason why there is nobody.
+	reason Reason
+	// unclaimed counts the addresses of the group that are still to be placed in this pass.
+	unclaimed int
+}
+
+// candidate is one node that may own an address.
+type candidate struct {
+	name       string
+	hash       uint64
+	weight     int
+	interfaces []string
+}
+
+func newGroup(nodes []candidate, stray bool, empty Reason) *group {
+	g := &group{nodes: nodes, at: make(map[string]int, len(nodes)), stray: stray}
+	if len(nodes) == 0 {
+		g.reason = empty
+	}
+	best := 0
+	for i, c := range nodes {
+		g.at[c.name] = i
+		if i == 0 || c.weight > best {
+			best = c.weight
+		}
+	}
+	for _, c := range nodes {
+		if c.weight == best {
+			g.top = append(g.top, c)
+		}
+	}
+	return g
+}
+
+func (g *group) has(node string) bool {
+	_, has := g.at[node]
+	return has
+}
+
+func (g *group) prefers(node string) bool {
+	return slices.ContainsFunc(g.top, func(c candidate) bool { return c.name == node })
+}
+
+func (g *group) interfaces(node string) []string {
+	if i, has := g.at[node]; has {
+		return g.nodes[i].interfaces
+	}
+	return nil
+}
+
+// without returns the group less one node.
+func (g *group) without(node string) *group {
+	rest := slices.DeleteFunc(slices.Clone(g.nodes), func(c candidate) bool { return c.name == node })
+	return newGroup(rest, g.stray, NoEligibleNode)
+}
+
+// subnets are the distinct subnets among the interfaces that a set of advertisements allows.
+type subnets struct {
+	list   []netip.Prefix
+	ignore bool // one of the advertisements does not care
+}
+
+// covering returns the advertisements that an address falls under, and a key that names their set.
+func (p *pass) covering(ip netip.Addr, services []*Service) ([]*Advertisement, string) {
+	pool := p.poolOf(ip)
+	var ads []*Advertisement
+	var key strings.Builder
+	for i := range p.Advertisements {
+		ad := &p.Advertisements[i]
+		selected := slices.ContainsFunc(services, func(s *Service) bool { return s.Advertisements == nil || s.Advertisements[ad.Name] })
+		if selected && (pool == "" || ad.Pools[pool]) {
+			ads = append(ads, ad)
+			key.WriteString(ad.Name + "\n")
+		}
+	}
+	return ads, key.String()
+}
+
+func (p *pass) poolOf(ip netip.Addr) string {
+	for i := range p.Pools {
+		if slices.ContainsFunc(p.Pools[i].Ranges, func(r iprange.Range) bool { return r.Contains(ip) }) {
+			return p.Pools[i].Name
+		}
+	}
+	return ""
+}
+
+// groupOf returns the nodes that may own an address, whoever serves it.
+func (p *pass) groupOf(ip netip.Addr, ads []*Advertisement, key string) *group {
+	s := p.subnetsOf(ads, key)
+	var within strings.Builder
+	for i, prefix := range s.list {
+		if prefix.Contains(ip) {
+			within.WriteByte(byte(i >> 8))
+			within.WriteByte(byte(i))
+		}
+	}
+	id := key + "\x00" + within.String()
+	if g, known := p.groups[id]; known {
+		return g
+	}
+	g := p.gather(ip, ads, within.Len() == 0 && !s.ignore)
+	p.groups[id] = g
+	return g
+}
+
+// subnetsOf lists the subnets of all interfaces that can be announced on under a set of advertisements.
+func (p *pass) subnetsOf(ads []*Advertisement, key string) subnets {
+	if s, known := p.subnets[key]; known {
+		return s
+	}
+	var s subnets
+	seen := map[netip.Prefix]bool{}
+	for _, node := range p.Members {
+		for _, ad := range ads {
+			s.ignore = s.ignore || ad.IgnoreSubnets
+			p.eachInterface(node, ad, func(i Interface) {
+				for _, prefix := range i.Subnets {
+					if prefix = prefix.Masked(); !seen[prefix] && p.mayOwn(node) {
+						seen[prefix] = true
+						s.list = append(s.list, prefix)
+					}
+				}
+			})
+		}
+	}
+	p.subnets[key] = s
+	return s
+}
+
+// eachInterface yields the interfaces of a node that an advertisement allows and that work.
+func (p *pass) eachInterface(node string, ad *Advertisement, yield func(Interface)) {
+	if !ad.Nodes[node] {
+		return
+	}
+	for _, i := range p.Reports[node].Interfaces {
+		if i.Suitable() && ad.allows(i.Name) {
+			yield(i)
+		}
+	}
+}
+
+func (a *Advertisement) allows(name string) bool {
+	return len(a.Interfaces) == 0 || slices.ContainsFunc(a.Interfaces, func(pattern string) bool {
+		matched, err := path.Match(pattern, name)
+		return err == nil && matched
+	})
+}
+
+// gather looks for the nodes that may own an address: with an interface whose subnet contains it, or, for a
+// stray one, with any. A node that has not been ready for long comes in only where nobody else does.
+func (p *pass) gather(ip netip.Addr, ads []*Advertisement, stray bool) *group {
+	var ready, late []candidate
+	empty := NoEligibleNode
+	for _, name := range p.Members {
+		if !p.mayOwn(name) {
+			continue
+		}
+		c := candidate{name: name, hash: xxhash.Sum64String(name)}
+		for _, ad := range ads {
+			if !ad.Nodes[name] {
+				continue
+			}
+			empty = NoInterface
+			p.eachInterface(name, ad, func(i Interface) {
+				if (stray || ad.IgnoreSubnets || i.reaches(ip)) && !slices.Contains(c.interfaces, i.Name) {
+					c.interfaces = append(c.interfaces, i.Name)
+				}
+			})
+			for _, preference := range ad.Preferred {
+				if preference.Nodes[name] {
+					c.weight += preference.Weight
+				}
+			}
+		}
+		switch {
+		case len(c.interfaces) == 0:
+		case p.lateFor(name):
+			late = append(late, c)
+		default:
+			ready = append(ready, c)
+		}
+	}
+	if len(ready) == 0 {
+		ready = late
+	}
+	return newGroup(ready, stray, empty)
+}
+
+func (i Interface) reaches(ip netip.Addr) bool {
+	return slices.ContainsFunc(i.Subnets, func(s netip.Prefix) bool { return s.Contains(ip) })
+}
+
+// mayOwn reports whether a node may own addresses at all.
+func (p *pass) mayOwn(name string) bool {
+	node, exists := p.Nodes[name]
+	return exists && node.Excluded == "" && !p.Reports[name].Leaving && (name != p.Self || !p.Leaving)
+}
+
+// lateFor reports whether a node has not been ready for longer than is put up with.
+func (p *pass) lateFor(name string) bool {
+	since := p.Nodes[name].NotReadySince
+	if p.options.NotReadyAfter == 0 || since.IsZero() {
+		return false
+	}
+	late := since.Add(p.options.NotReadyAfter)
+	if late.After(p.Now) {
+		p.wakeAt(late)
+		return false
+	}
+	return true
+}
+
+// serving narrows a group down to the nodes that serve every Service of an address; where nobody does, it is
+// the whole group, and nobody is true.
+func (p *pass) serving(g *group, services []*Service) (_ *group, nobody bool) {
+	served := slices.ContainsFunc(services, func(s *Service) bool { return s.Served })
+	local := slices.ContainsFunc(services, func(s *Service) bool { return s.Local })
+	if !local || len(g.nodes) == 0 {
+		return g, !served
+	}
+	var fit []candidate
+	for _, c := range g.nodes {
+		if !slices.ContainsFunc(services, func(s *Service) bool { return !s.servedOn(c.name) }) {
+			fit = append(fit, c)
+		}
+	}
+	switch len(fit) {
+	case 0:
+		return g, true
+	case len(g.nodes):
+		return g, false
+	}
+	return newGroup(fit, g.stray, NoEligibleNode), false
+}

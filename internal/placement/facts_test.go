@@ -1,0 +1,48 @@
+package placement
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/lanyard-lb/lanyard/internal/iprange"
+)
+
+var (
+	nic   = Interface{Name: "eth0", Index: 2, MAC: MAC{2}, Up: true, Carrier: true, Ether: true, Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.9/8")}}
+	start = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+)
+
+func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func set(names ...string) map[string]bool {
+	s := map[string]bool{}
+	for _, n := range names {
+		s[n] = true
+	}
+	return s
+}
+
+// facts of three nodes, one pool "lan" and an advertisement for it.
+func facts(services ...Service) Facts {
+	r, _ := iprange.Parse("10.0.0.0/16")
+	nodes := []string{"n1", "n2", "n3"}
+	f := Facts{
+		Self: "n1", Now: start, Members: nodes, Known: len(nodes), Reports: map[string]Report{}, Nodes: map[string]Node{},
+		Pools:          []Pool{{Name: "lan", Ranges: []iprange.Range{r}}},
+		Advertisements: []Advertisement{{Name: "ad", Pools: set("lan"), Nodes: set(nodes...)}},
+		Services:       services,
+	}
+	for i, n := range nodes {
+		f.Nodes[n], f.Reports[n] = Node{}, Report{Interfaces: []Interface{nicOf(i)}}
+	}
+	return f
+}
+
+func manyServices(n int) []Service {
+	services := make([]Service, n)
+	for i := range services {
+		services[i] = Service{Name: fmt.Sprint("ns/", i), Served: true, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}}
+	}
+	return services
+}

@@ -1,0 +1,296 @@
+package placement
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+const (
+	// handing is how long an address is answered for after its successor was named, unless the successor is
+	// heard on the wire before.
+	handing = time.Second
+	// conceding is how long a claim that has lost is still told, with its winner as the successor, so that
+	// the winner knows that others may have learned our MAC address.
+	conceding = 2 * time.Second
+	// recovering is how long a node must have been among its peers for its claims to count fully again.
+	recovering = 3 * time.Second
+	// grudge is how long a stranger that claims an address of ours is reported after it was heard last.
+	grudge = time.Minute
+)
+
+// own is an address that this node has claimed.
+type own struct {
+	Claim
+	interfaces []string
+	round      uint64
+	probe      Probe
+	named      time.Time // when the successor was named
+	refused    string    // a successor that did not take it
+	rivals     []string  // the others that claimed it at the last decision
+	conceded   time.Time // since when another's claim stands; zero: ours does
+	recheck    time.Time // when to probe again what a stranger uses
+}
+
+// weaken marks the claims of a node that may have missed something, until it has been among its peers for a
+// while.
+func (p *pass) weaken() {
+	cutOff := p.cutOff()
+	if p.Stood || cutOff || p.apart {
+		p.weak = p.Now
+	}
+	p.apart = cutOff
+	recovered := p.Now.Sub(p.weak) >= recovering
+	waiting := false
+	for _, o := range p.own {
+		switch {
+		case p.Stood || cutOff:
+			o.Weak = true
+		case o.Weak && recovered:
+			o.Weak = false
+		}
+		waiting = waiting || o.Weak
+	}
+	if waiting && !cutOff {
+		p.wakeAt(p.weak.Add(recovering))
+	}
+}
+
+// cutOff reports whether we see at most half of the speakers that there ought to be.
+func (p *pass) cutOff() bool { return 2*len(p.Members) <= p.Known }
+
+// progress takes in how our addresses stand on the wire.
+func (p *pass) progress() {
+	for ip, o := range p.own {
+		s, known := p.standings[ip]
+		if !known || !o.conceded.IsZero() {
+			continue
+		}
+		rechecking := o.Phase == Taken && (s.Phase == Probing || s.Phase == Pending)
+		if !rechecking {
+			o.Phase = s.Phase
+		}
+		switch {
+		case o.Phase == Taken:
+			if (s.Rival != MAC{}) {
+				o.Rival = s.Rival
+			}
+			p.checkAgain(o, rechecking)
+		case o.Phase == Announcing:
+			o.probe, o.recheck = NoProbe, time.Time{}
+			o.Rival = MAC{}
+			if forget := s.RivalAt.Add(grudge); (s.Rival != MAC{}) && p.Now.Before(forget) {
+				o.Rival = s.Rival
+				p.wakeAt(forget)
+			}
+		}
+	}
+}
+
+// checkAgain has an address that a stranger uses probed again, every so often.
+func (p *pass) checkAgain(o *own, rechecking bool) {
+	switch {
+	case p.options.Recheck == 0 || rechecking:
+		return
+	case o.recheck.IsZero():
+		o.recheck = p.Now.Add(p.options.Recheck)
+	case !p.Now.Before(o.recheck):
+		p.again(o)
+		o.recheck = p.Now.Add(p.options.Recheck)
+	}
+	p.wakeAt(o.recheck)
+}
+
+// again has an address announced, or probed, once more.
+func (p *pass) again(o *own) {
+	p.round++
+	o.round = p.round
+}
+
+// carryOut makes our own claims follow from who owns what.
+func (p *pass) carryOut() {
+	wanted := make(map[netip.Addr]bool, len(p.own))
+	for _, a := range p.addresses {
+		wanted[a.ip] = true
+		o := p.own[a.ip]
+		switch {
+		case (o == nil || !o.conceded.IsZero()) && p.mine(a):
+			p.claim(a)
+		case o != nil:
+			p.follow(a, o)
+		}
+	}
+	for ip := range p.own {
+		if !wanted[ip] {
+			p.drop(ip, Withdrawn, "")
+		}
+	}
+}
+
+// mine reports whether we are to claim an address that we do not own: it is for us, or its owner hands it
+// over to us.
+func (p *pass) mine(a *address) bool {
+	if !a.claimed {
+		return a.owner == p.Self
+	}
+	return a.claims[0].claim.Successor == p.Self && a.group.has(p.Self)
+}
+
+// claim claims an address. What a node of ours has announced before is not probed.
+func (p *pass) claim(a *address) {
+	o := &own{Claim: Claim{IP: a.ip, Since: p.Now.UTC().Truncate(time.Millisecond), Phase: Announcing}}
+	change := Change{IP: a.ip, Cause: New}
+	if a.memory.used {
+		change.Cause = Failover
+	}
+	if a.claimed {
+		from := a.claims[0]
+		o.Since, change.Cause, change.Other = from.claim.Since, Handover, from.node
+		if from.claim.Phase != Announcing {
+			a.memory.used = false // it was never on the wire
+		}
+		p.load[from.node]--
+		p.load[p.Self]++
+		a.claimed = false
+	}
+	if !a.memory.used {
+		o.Phase, o.probe = Pending, ProbeFirst
+	}
+	o.Weak = p.cutOff() || p.Stood
+	o.interfaces, o.rivals = a.group.interfaces(p.Self), p.rivals(a)
+	p.again(o)
+	p.own[a.ip] = o
+	a.owner, a.claimed = p.Self, true
+	a.claims = append([]claimant{{p.Self, &o.Claim}}, a.claims...)
+	a.memory.used = a.memory.used || o.Phase == Announcing
+	p.decision.Taken = append(p.decision.Taken, change)
+}
+
+// follow brings a claim of ours up to date with who owns the address.
+func (p *pass) follow(a *address, o *own) {
+	if names := a.group.interfaces(p.Self); len(names) > 0 {
+		o.interfaces = names
+	}
+	rivals := p.rivals(a)
+	switch {
+	case !o.conceded.IsZero():
+		p.concede(a, o)
+	case len(a.group.nodes) == 0 && !p.Leaving:
+		p.drop(a.ip, Ineligible, "")
+	case !a.claimed: // we should not have it, and were given time to hand it over
+		p.drop(a.ip, Ineligible, a.owner)
+	case a.owner == p.Self:
+		p.keep(a, o, rivals)
+	default:
+		p.yield(a, o)
+	}
+	o.rivals = rivals
+}
+
+// keep goes on with a claim that stands.
+func (p *pass) keep(a *address, o *own, rivals []string) {
+	added := slices.ContainsFunc(rivals, func(r string) bool { return !slices.Contains(o.rivals, r) })
+	if o.Phase == Announcing && (added || p.Stood) {
+		p.again(o) // others may have announced it meanwhile
+	}
+	switch {
+	case !a.group.has(p.Self):
+		p.retreat(a, o)
+	case o.Successor != "":
+		p.await(o)
+	}
+}
+
+// rivals are the others that have a claim on an address: they may have announced it beside us.
+func (p *pass) rivals(a *address) (nodes []string) {
+	for _, c := range a.claims {
+		if c.node != p.Self {
+			nodes = append(nodes, c.node)
+		}
+	}
+	return nodes
+}
+
+// await gives a move up when its successor does not take the address.
+func (p *pass) await(o *own) {
+	p.unsettled()
+	if deadline := o.named.Add(handing); p.Now.Before(deadline) && slices.Contains(p.Members, o.Successor) {
+		p.wakeAt(deadline)
+		return
+	}
+	o.refused, o.Successor = o.Successor, ""
+}
+
+// retreat hands over an address that we may not own any more.
+func (p *pass) retreat(a *address, o *own) {
+	p.unsettled()
+	due := o.named.Add(handing)
+	if o.Successor != "" && p.Now.Before(due) && a.group.has(o.Successor) {
+		p.wakeAt(due)
+		return
+	}
+	group := a.group
+	if o.Successor != "" && len(group.nodes) > 1 {
+		group = group.without(o.Successor)
+	}
+	to := a.moveTo
+	if !group.has(to) {
+		to = p.elect(a.ip, group)
+	}
+	if to == "" {
+		return
+	}
+	p.handOver(a, o, to)
+}
+
+// handOver names the successor.
+func (p *pass) handOver(a *address, o *own, to string) {
+	o.Successor, o.named = to, p.Now
+	p.load[p.Self]--
+	p.load[to]++
+	a.memory.expected, a.memory.until = to, p.Now.Add(expecting)
+	p.moved = p.Now
+	p.wakeAt(p.Now.Add(handing))
+}
+
+// yield lets an address go to the node whose claim stands. One that we hand over we answer for until the
+// successor has been heard on the wire; any other we let go of at once, and say so for a while.
+func (p *pass) yield(a *address, o *own) {
+	if o.Successor != a.owner {
+		p.decision.Lost = append(p.decision.Lost, Change{IP: a.ip, Cause: Conflict, Other: a.owner})
+		o.conceded, o.Phase, o.Rival = p.Now, Pending, MAC{}
+		p.concede(a, o)
+		return
+	}
+	if due := o.named.Add(handing); p.Now.Before(due) && !p.heard(a.ip, a.owner, o.named) {
+		p.wakeAt(due)
+		return
+	}
+	p.drop(a.ip, Handover, a.owner)
+}
+
+// concede goes on telling that a claim has lost, for a while.
+func (p *pass) concede(a *address, o *own) {
+	over := o.conceded.Add(conceding)
+	if !p.Now.Before(over) {
+		delete(p.own, a.ip)
+		return
+	}
+	p.wakeAt(over)
+	if a.owner != "" {
+		o.Successor = a.owner
+	}
+}
+
+// heard reports whether a node was heard to announce an address since a time.
+func (p *pass) heard(ip netip.Addr, node string, since time.Time) bool {
+	s := p.standings[ip]
+	return !s.PeerAt.Before(since) && slices.ContainsFunc(p.Reports[node].Interfaces, func(i Interface) bool { return i.MAC == s.Peer })
+}
+
+func (p *pass) drop(ip netip.Addr, cause Cause, to string) {
+	if o := p.own[ip]; o.conceded.IsZero() {
+		p.decision.Lost = append(p.decision.Lost, Change{IP: ip, Cause: cause, Other: to})
+	}
+	delete(p.own, ip)
+}
