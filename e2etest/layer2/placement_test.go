@@ -110,18 +110,12 @@ func movedByHand(t *testing.T, c *cluster) {
 	c.Create(t, serviceYAML("moved", dualStack))
 	ips := c.Assigned(t, "moved", 2)
 	c.Owners(t, ips...)
-	flows := []*lab.Flow{c.Flow(t, user, ips[0]), c.Flow(t, user, ips[1])}
-	end := c.vigil(t, ips...)
+	end := c.lossless(t, "moved by hand", ips...)
 	for _, node := range []string{"n1", "n2", "n1"} {
 		c.moveTo(t, "moved", fmt.Sprintf("%q", node))
 		c.OwnedBy(t, 5*time.Second, []string{node}, ips...)
 	}
 	end()
-	for i, flow := range flows {
-		if report := flow.Stop(); report.Lost > 0 {
-			t.Errorf("%s, moved by hand: %v", ips[i], report)
-		}
-	}
 	c.moveTo(t, "moved", `"n3"`) // which no advertisement allows
 	c.staysPut(t, 2*time.Second, map[netip.Addr]string{ips[0]: "n1", ips[1]: "n1"})
 	c.moveTo(t, "moved", "null")
@@ -219,16 +213,12 @@ func countOf(owners map[netip.Addr]string, node string) (n int) {
 // given up, and none unanswered for.
 func (c *cluster) gradually(t *testing.T, ips []netip.Addr, to []string, change func()) {
 	t.Helper()
-	flow := c.Flow(t, user, ips[0])
 	flooded := c.flood(t)
 	flooded.quiet(t, ips...)
-	end, begun := c.vigil(t, ips...), time.Now()
+	end, begun := c.lossless(t, fmt.Sprint("moved to ", to), ips...), time.Now()
 	change()
 	c.OwnedBy(t, 30*time.Second, to, ips...)
 	end()
-	if report := flow.Stop(); report.Lost > 0 {
-		t.Errorf("%s, moved to %v: %v", ips[0], to, report)
-	}
 	var moved []time.Time
 	for _, ip := range ips {
 		if frames := flooded.announcements(ip, begun, to[0]); len(frames) > 0 {

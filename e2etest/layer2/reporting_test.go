@@ -24,6 +24,7 @@ func TestReporting(t *testing.T) {
 	t.Run("what follows a failover", func(t *testing.T) { afterFailover(t, c) })
 	t.Run("metrics", func(t *testing.T) { metrics(t, c) })
 	t.Run("nothing new, nothing said", func(t *testing.T) { nothingNew(t, c) })
+	t.Run("announced again and again", func(t *testing.T) { refreshed(t, c) })
 }
 
 // whyNot: a Service has an address and nobody announces it, for reasons that change.
@@ -212,5 +213,24 @@ func nothingNew(t *testing.T, c *cluster) {
 	}
 	if now, err := c.l2status(t, "still"); err != nil || now.Metadata.ResourceVersion != have.Metadata.ResourceVersion {
 		t.Errorf("the object of the Service was written to (%v): it was %+v and is %+v now", err, have, now)
+	}
+}
+
+// refreshed: with --announce-refresh owners announce what they have at that pace for ever, for switches that forget.
+func refreshed(t *testing.T, c *cluster) {
+	c.StartSpeakers(t, "--announce-refresh=1s")
+	c.Pool(t, "fresh", "[10.77.0.206, fd77::206]")
+	c.Advertise(t, "fresh")
+	c.Create(t, serviceYAML("fresh", dualStack))
+	ips := c.Assigned(t, "fresh", 2)
+	owners := c.Owners(t, ips...)
+	flooded, later := c.flood(t), time.Now().Add(7*time.Second) // when what every new owner announces is over
+	for _, ip := range ips {
+		eventually(t, 20*time.Second, func() error {
+			if n := len(flooded.announcements(ip, later, owners[ip])); n < 3 {
+				return fmt.Errorf("%s has announced %s %d times after the first seven seconds, want three", owners[ip], ip, n)
+			}
+			return nil
+		})
 	}
 }

@@ -128,6 +128,29 @@ func (c *cluster) vigil(t *testing.T, ips ...netip.Addr) (end func()) {
 	}
 }
 
+// lossless uses addresses, each 200 times per second, and asks for them all the while, until the function that it returns is
+// called, which fails if a request or a question got no answer.
+func (c *cluster) lossless(t *testing.T, what string, ips ...netip.Addr) (end func()) {
+	t.Helper()
+	flows := map[netip.Addr]*lab.Flow{}
+	for _, ip := range ips {
+		flows[ip] = c.Flow(t, user, ip)
+	}
+	asked := c.vigil(t, ips...)
+	return func() {
+		t.Helper()
+		asked()
+		for ip, flow := range flows {
+			if _, err := flow.WaitAnswer(within(t, outageLimit)); err != nil {
+				t.Errorf("%s: %s does not answer: %v", what, ip, err)
+			}
+			if report := flow.Stop(); report.Lost > 0 || report.Sent < 100 {
+				t.Errorf("%s: %s: %v", what, ip, report)
+			}
+		}
+	}
+}
+
 // keepAsking asks for an address every 150 ms until stopped, and five times more; the first question without an answer
 // is an error.
 func (c *cluster) keepAsking(client string, ip netip.Addr, stop <-chan struct{}) error {
