@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +32,7 @@ func whyNot(t *testing.T, c *cluster) {
 	c.Create(t, serviceYAML("why", dualStack))
 	ips := c.Assigned(t, "why", 2)
 	c.announced(t, "why", metav1.ConditionFalse, "NoAdvertisement")
-	c.warned(t, "why", "NoAdvertisement")
+	c.told(t, "why", "Warning NoAdvertisement:", "")
 	c.Create(t, advertisementYAML("why", "ipAddressPools: [why]", "nodeSelectors: [{matchLabels: {zone: none}}]"))
 	c.announced(t, "why", metav1.ConditionFalse, "NoEligibleNode")
 	c.Patch(t, "L2Advertisement", "why", `{"spec":{"nodeSelectors":null,"interfaces":["nosuch"]}}`)
@@ -97,7 +96,7 @@ func afterFailover(t *testing.T, c *cluster) {
 	before := c.reported(t, "moving", ips...)
 	condition := c.announced(t, "moving", metav1.ConditionTrue, "Announced")
 	owner := c.Owner(t, ips[0])
-	c.named(t, "moving", owner)
+	c.told(t, "moving", "Normal ", owner)
 	events := len(c.Events(t, "moving"))
 
 	t.Cleanup(func() { // if the test has failed half way
@@ -117,24 +116,12 @@ func afterFailover(t *testing.T, c *cluster) {
 	if !now.LastTransitionTime.Equal(&condition.LastTransitionTime) {
 		t.Errorf("the condition was True all the time, but %+v became %+v", condition, now)
 	}
-	c.named(t, "moving", is.Node)
+	c.told(t, "moving", "Normal ", is.Node)
 	must(t, c.Speaker(owner).Restart())
 	c.AllTogether(t)
 	throughout(t, 2*time.Second, func() error {
 		if all := c.Events(t, "moving"); len(all) > events+len(ips) {
 			return fmt.Errorf("more events than changes: %q", all)
-		}
-		return nil
-	})
-}
-
-// named waits until an event on a Service names a node.
-func (c *cluster) named(t *testing.T, name, node string) {
-	t.Helper()
-	eventually(t, 10*time.Second, func() error {
-		events := c.Events(t, name)
-		if !slices.ContainsFunc(events, func(e string) bool { return strings.HasPrefix(e, "Normal ") && strings.Contains(e, node) }) {
-			return fmt.Errorf("the events on %s are %q, want one that names %s", name, events, node)
 		}
 		return nil
 	})

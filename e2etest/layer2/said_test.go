@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +104,18 @@ func (c *cluster) asOnLAN(have l2status, ip netip.Addr) error {
 		}
 	}
 	return fmt.Errorf("%s is answered with %s; among the interfaces that are reported, %v, there is none with that", ip, answers[0].MAC, a.Interfaces)
+}
+
+// told waits until there is an event on a Service that begins so, as in "Warning NoEndpoint:", and has that part.
+func (c *cluster) told(t *testing.T, name, begin, part string) {
+	t.Helper()
+	eventually(t, 10*time.Second, func() error {
+		events := c.Events(t, name)
+		if !slices.ContainsFunc(events, func(e string) bool { return strings.HasPrefix(e, begin) && strings.Contains(e, part) }) {
+			return fmt.Errorf("the events on %s are %q, want one that begins with %q and has %q", name, events, begin, part)
+		}
+		return nil
+	})
 }
 
 // owned adds up the metric of owned addresses over all nodes, by node.

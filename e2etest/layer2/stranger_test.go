@@ -225,7 +225,7 @@ func afterUs(t *testing.T, c *cluster) {
 	if now := c.conflicts(t); now < before+2 {
 		t.Errorf("the metric counts %v conflicts with strangers, %v before; want one more of each family", now, before)
 	}
-	c.warned(t, "after", "AddressConflict")
+	c.told(t, "after", "Warning AddressConflict:", "")
 	for _, ip := range ips {
 		if hosts, err := c.Ask("c1", ip); err != nil || !slices.Contains(hosts, owners[ip]) {
 			t.Errorf("%s of %s is answered by %v (%v)", ip, owners[ip], hosts, err)
@@ -267,18 +267,6 @@ func (c *cluster) conflicts(t *testing.T) (sum float64) {
 		sum += n
 	}
 	return sum
-}
-
-// warned waits until there is a warning of that reason on a Service.
-func (c *cluster) warned(t *testing.T, name, reason string) {
-	t.Helper()
-	eventually(t, 10*time.Second, func() error {
-		events := c.Events(t, name)
-		if !slices.ContainsFunc(events, func(e string) bool { return strings.HasPrefix(e, "Warning "+reason+":") }) {
-			return fmt.Errorf("the events on %s are %q, want a warning %s", name, events, reason)
-		}
-		return nil
-	})
 }
 
 // asksFirst: a host that asks whether an address of ours is in use, by an ARP probe or by Duplicate Address Detection, is told
