@@ -33,8 +33,9 @@ var may = map[string][]string{
 		"github.com/spf13/pflag"},
 	"internal/controller": {"internal/config", "internal/ipam", "internal/kube", "internal/record", "api/v1beta1", "k8s.io/api/", "k8s.io/apimachinery",
 		"sigs.k8s.io/controller-runtime/pkg/client", "github.com/go-kit/log", "github.com/prometheus/client_golang", "golang.org/x/sync"},
-	"internal/speaker": {"internal/announce", "internal/config", "internal/kube", "internal/membership", "internal/placement", "api/v1beta1",
-		"k8s.io/api/", "k8s.io/apimachinery", "github.com/go-kit/log", "github.com/prometheus/client_golang", "golang.org/x/sync"},
+	"internal/speaker": {"internal/announce", "internal/iprange", "internal/config", "internal/kube", "internal/membership", "internal/placement", "api/v1beta1",
+		"k8s.io/api/", "k8s.io/apimachinery", "sigs.k8s.io/controller-runtime/pkg/client", "github.com/go-kit/log", "github.com/prometheus/client_golang",
+		"golang.org/x/sync", "golang.org/x/time/rate"},
 	"internal/netnstest": {"github.com/vishvananda/", "golang.org/x/sys"},
 }
 

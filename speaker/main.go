@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -18,6 +19,7 @@ import (
 	"github.com/lanyard-lb/lanyard/internal/kube"
 	"github.com/lanyard-lb/lanyard/internal/link"
 	"github.com/lanyard-lb/lanyard/internal/membership"
+	"github.com/lanyard-lb/lanyard/internal/placement"
 	"github.com/lanyard-lb/lanyard/internal/speaker"
 )
 
@@ -30,6 +32,10 @@ type options struct {
 	gossipKeyFile string
 	failover      string
 	stateDir      string
+	rebalance     string
+	notReadyAfter time.Duration
+	refresh       time.Duration
+	recheck       time.Duration
 }
 
 func main() {
@@ -44,6 +50,10 @@ func (o *options) add(set *pflag.FlagSet) *daemon.Flags {
 	set.StringVar(&o.gossipKeyFile, "gossip-key-file", "", "file with the secret that encrypts gossip; empty: gossip is not encrypted")
 	set.StringVar(&o.failover, "failover", "fast", "how soon a silent node counts as dead: fast, lan or wan")
 	set.StringVar(&o.stateDir, "state-dir", "", "directory to keep what is known of the cluster, for a restart while the API server is away; empty: nowhere")
+	set.StringVar(&o.rebalance, "rebalance", "lazy", "when addresses move to preferred nodes and away from nodes with too many, one at a time: off, lazy (after five quiet minutes) or now")
+	set.DurationVar(&o.notReadyAfter, "node-not-ready-after", 0, "how long a node may be NotReady before others come first, although its speaker is alive; 0: for ever")
+	set.DurationVar(&o.refresh, "announce-refresh", 0, "how often each address is announced anew although nothing has changed, for switches that forget; 0: never")
+	set.DurationVar(&o.recheck, "conflict-recheck", 30*time.Second, "how often an address is probed again that a stranger on the LAN uses")
 	return &o.Flags
 }
 
@@ -71,15 +81,25 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 	if err != nil {
 		return err
 	}
+	options, err := o.options()
+	if err != nil {
+		return err
+	}
 	bind, _ := netip.ParseAddrPort(o.gossipBind)
+	pulse := speaker.NewPulse()
 	s := speaker.New(speaker.Config{
 		Node:       o.nodeName,
 		Class:      o.LBClass,
 		PreferIPv6: bind.Addr().Is6(),
 		StateDir:   o.stateDir,
-		Announcer:  layer2.New(layer2.Config{Logger: logger, Metrics: metrics}),
+		Options:    options,
+		Announcer:  layer2.New(layer2.Config{Logger: logger, Metrics: metrics, Awake: pulse.Awake, Refresh: o.refresh}),
+		Pulse:      pulse,
 		Membership: gossip,
 		Links:      link.New(logger),
+		Reporter: speaker.NewReporter(speaker.ReporterConfig{Class: o.LBClass, Writer: cluster,
+			Event: cluster.Events(name), Metrics: metrics, Logger: logger}),
+		Quarantine: speaker.NewQuarantine(speaker.QuarantineConfig{Node: o.nodeName, Write: cluster.WriteQuarantine, Logger: logger}),
 		Metrics:    metrics,
 		Logger:     logger,
 	})
@@ -90,6 +110,14 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 	group.Go(func() error { return cluster.Run(ctx) })
 	group.Go(func() error { return s.Run(ctx) })
 	return group.Wait()
+}
+
+func (o *options) options() (placement.Options, error) {
+	rebalance, err := placement.ParseRebalance(o.rebalance)
+	if err != nil {
+		return placement.Options{}, fmt.Errorf("--rebalance: %w", err)
+	}
+	return placement.Options{Rebalance: rebalance, NotReadyAfter: o.notReadyAfter, Recheck: o.recheck}, nil
 }
 
 func (o *options) gossip(logger log.Logger) (*membership.Gossip, error) {

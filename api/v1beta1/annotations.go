@@ -17,6 +17,9 @@ const (
 	AnnotationSharingSpill = "lanyard.dev/sharing-spill"
 	// AnnotationReassign, a boolean, lets go of addresses that no pool contains any more, for others.
 	AnnotationReassign = "lanyard.dev/reassign"
+	// AnnotationMoveTo names the node that the Service's addresses are handed over to, and stay on as long as
+	// it may announce them. Of Services that share an address, the first by name that names a node prevails.
+	AnnotationMoveTo = "lanyard.dev/move-to"
 )
 
 // Annotations of MetalLB, read as aliases where the one of Lanyard is absent. With both, the first wins.

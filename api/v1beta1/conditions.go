@@ -4,6 +4,8 @@ package v1beta1
 const (
 	// ConditionIPAssigned says whether the Service has the addresses that it asks for. Written by the controller.
 	ConditionIPAssigned = "lanyard.dev/IPAssigned"
+	// ConditionAnnounced says whether all addresses of the Service are announced on the LAN. Written by speakers.
+	ConditionAnnounced = "lanyard.dev/Announced"
 )
 
 // Condition types that Lanyard writes on its own objects.

@@ -2,7 +2,7 @@ package v1beta1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// IPAddressPoolStatus is what the controller reports on a pool.
+// IPAddressPoolStatus is what the controller reports on a pool, and what speakers found out about its addresses.
 type IPAddressPoolStatus struct {
 	// conditions of the pool. Ready is True when the pool as it is written now is in force; otherwise reason and
 	// message say why not, and whether an earlier version stays in force. AddressesLeftOut is True when some of
@@ -38,6 +38,60 @@ type IPAddressPoolStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	MoreHolders int32 `json:"moreHolders,omitempty"`
+
+	// quarantined are addresses of the pool that are not handed out because a stranger on the LAN uses them.
+	// Speakers write the list, check each address again and again, and take it off once the stranger is gone.
+	//
+	// +kubebuilder:validation:MaxItems=100
+	// +listType=map
+	// +listMapKey=address
+	// +optional
+	Quarantined []QuarantinedAddress `json:"quarantined,omitempty"`
+}
+
+// QuarantinedAddress is an address that a stranger on the LAN uses.
+type QuarantinedAddress struct {
+	// address that the stranger uses.
+	//
+	// +kubebuilder:validation:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="must be a single address"
+	// +required
+	Address string `json:"address"`
+
+	// mac of the stranger, as in 02:00:5e:10:00:01.
+	//
+	// +kubebuilder:validation:MaxLength=17
+	// +kubebuilder:validation:Pattern=`^([0-9a-f]{2}:){5}[0-9a-f]{2}$`
+	// +required
+	MAC string `json:"mac"`
+
+	// interface of the node that the stranger was heard on.
+	//
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	Interface string `json:"interface,omitempty"`
+
+	// node that heard the stranger last.
+	//
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	Node string `json:"node,omitempty"`
+
+	// since when the stranger has been known to use the address.
+	//
+	// +required
+	Since metav1.Time `json:"since"`
+
+	// checked is when the stranger was heard last.
+	//
+	// +required
+	Checked metav1.Time `json:"checked"`
+
+	// held says that a Service of this cluster was being announced with the address when the stranger came:
+	// it keeps the address.
+	//
+	// +optional
+	Held bool `json:"held,omitempty"`
 }
 
 // Count is a number of addresses in decimal digits: text, for there may be up to 2^128.

@@ -37,7 +37,67 @@ type L2AdvertisementSpec struct {
 	// +listType=set
 	// +optional
 	Interfaces []string `json:"interfaces,omitempty"`
+
+	// serviceSelectors limits the Services whose addresses are announced to those that one of the selectors
+	// matches by label. Empty: all Services. Services that share an address must be selected alike: the
+	// address is announced only under advertisements that select all of them.
+	//
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	// +optional
+	ServiceSelectors []metav1.LabelSelector `json:"serviceSelectors,omitempty"`
+
+	// preferredNodeSelectors prefers some of the nodes that may announce by this advertisement to the others:
+	// the weights of all entries that match a node are summed, over all advertisements of an address, and
+	// the nodes with the highest sum announce it. It is soft: when none of those can, others do.
+	//
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	// +optional
+	PreferredNodeSelectors []PreferredNodeSelector `json:"preferredNodeSelectors,omitempty"`
+
+	// ignoreSubnets has addresses announced on interfaces whatever their subnets. Default: false, which
+	// announces an address only on interfaces whose subnet contains it and, where no node has such a subnet,
+	// on any suitable one: a router may hold an on-link route.
+	//
+	// +kubebuilder:default=false
+	// +optional
+	IgnoreSubnets bool `json:"ignoreSubnets,omitempty"`
+
+	// noEndpoints says what happens to an address of which no Service has a serving endpoint anywhere:
+	// Announce goes on announcing it, and the node that does rejects connections; Withdraw leaves it without
+	// an answer until an endpoint serves. Of several advertisements, one that says Announce prevails.
+	//
+	// +kubebuilder:default=Announce
+	// +optional
+	NoEndpoints NoEndpointsPolicy `json:"noEndpoints,omitempty"`
 }
+
+// PreferredNodeSelector prefers the nodes that it matches.
+type PreferredNodeSelector struct {
+	// weight that a node gains when preference matches it, from 1 to 100.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +required
+	Weight int32 `json:"weight"`
+
+	// preference selects nodes by label. The empty selector matches all.
+	//
+	// +required
+	Preference metav1.LabelSelector `json:"preference"`
+}
+
+// NoEndpointsPolicy says what happens to an address that nothing serves.
+//
+// +kubebuilder:validation:Enum=Announce;Withdraw
+type NoEndpointsPolicy string
+
+// The policies for addresses that nothing serves.
+const (
+	NoEndpointsAnnounce NoEndpointsPolicy = "Announce"
+	NoEndpointsWithdraw NoEndpointsPolicy = "Withdraw"
+)
 
 // L2AdvertisementStatus is what the controller reports on an advertisement.
 type L2AdvertisementStatus struct {
@@ -50,13 +110,17 @@ type L2AdvertisementStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// L2Advertisement announces addresses of pools on the LAN, by ARP for IPv4 and NDP for IPv6.
+// L2Advertisement announces addresses of pools on the LAN, by ARP for IPv4 and NDP for IPv6. Several that cover
+// one address add up: a node may announce it when one of them allows it, on the interfaces that one of those
+// allows.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=l2ad,categories=lanyard
 // +kubebuilder:printcolumn:name="Pools",type=string,JSONPath=`.spec.ipAddressPools`
 // +kubebuilder:printcolumn:name="Interfaces",type=string,JSONPath=`.spec.interfaces`
+// +kubebuilder:printcolumn:name="No Endpoints",type=string,JSONPath=`.spec.noEndpoints`,priority=1
+// +kubebuilder:printcolumn:name="Ignore Subnets",type=boolean,JSONPath=`.spec.ignoreSubnets`,priority=1
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

@@ -16,6 +16,7 @@ func AddToScheme(s *runtime.Scheme) error {
 		&L2Advertisement{}, &L2AdvertisementList{},
 		&IPReservation{}, &IPReservationList{},
 		&IPAllocationRecord{}, &IPAllocationRecordList{},
+		&ServiceL2Status{}, &ServiceL2StatusList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

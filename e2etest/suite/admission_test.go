@@ -86,6 +86,11 @@ func badAdvertisements(t *testing.T, c *cluster) {
 		{"an empty name", `interfaces: [""]`, "spec.interfaces[0]"},
 		{"a name twice", "interfaces: [eth0, eth0]", "spec.interfaces[1]"},
 		{"a pool twice", "ipAddressPools: [a, a]", "spec.ipAddressPools[1]"},
+		{"a weight too low", "preferredNodeSelectors: [{weight: 0, preference: {}}]", "spec.preferredNodeSelectors[0].weight"},
+		{"a weight too high", "preferredNodeSelectors: [{weight: 1, preference: {}}, {weight: 101, preference: {}}]", "spec.preferredNodeSelectors[1].weight"},
+		{"no weight", "preferredNodeSelectors: [{preference: {}}]", "spec.preferredNodeSelectors[0].weight"},
+		{"no preference", "preferredNodeSelectors: [{weight: 1}]", "spec.preferredNodeSelectors[0].preference"},
+		{"an unknown policy", "noEndpoints: Reject", "spec.noEndpoints"},
 	} {
 		t.Run(tc.name, func(t *testing.T) { c.refused(t, advertisementYAML("bad", tc.spec), tc.field, "") })
 	}
@@ -93,12 +98,23 @@ func badAdvertisements(t *testing.T, c *cluster) {
 
 func goodAdvertisements(t *testing.T, c *cluster) {
 	c.Pool(t, "named", "[10.2.0.0/24]")
-	for _, spec := range []string{"{}", "interfaces: [eth0]", `interfaces: ["eth*", "en?s0", "br-lan.12", "*"]`, "ipAddressPools: [named]"} {
+	for _, spec := range []string{"{}", "interfaces: [eth0]", `interfaces: ["eth*", "en?s0", "br-lan.12", "*"]`, "ipAddressPools: [named]",
+		"serviceSelectors: [{matchLabels: {app: web}}, {}]", "preferredNodeSelectors: [{weight: 1, preference: {}}, {weight: 100, preference: {matchLabels: {rack: a}}}]",
+		"{ignoreSubnets: true, noEndpoints: Withdraw}"} {
 		t.Run(spec, func(t *testing.T) {
 			c.Create(t, advertisementYAML("good", spec))
 			c.Judged(t, "L2Advertisement", "good", metav1.ConditionTrue, "InForce")
 		})
 	}
+	t.Run("defaults", func(t *testing.T) {
+		c.Create(t, advertisementYAML("good", "ipAddressPools: [named]"))
+		o, err := c.Resource("L2Advertisement").Get(within(t, 10*time.Second), "good", metav1.GetOptions{})
+		must(t, err)
+		spec, _ := o.Object["spec"].(map[string]any)
+		if spec["ignoreSubnets"] != false || spec["noEndpoints"] != "Announce" {
+			t.Errorf("the spec is %v, want ignoreSubnets false and noEndpoints Announce", spec)
+		}
+	})
 	t.Run("an unknown pool", func(t *testing.T) {
 		c.Create(t, advertisementYAML("good", "ipAddressPools: [named, nowhere]"))
 		if says := c.Judged(t, "L2Advertisement", "good", metav1.ConditionTrue, "UnknownPool"); !strings.Contains(says, "spec.ipAddressPools[1]") || !strings.Contains(says, "nowhere") {

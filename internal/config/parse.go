@@ -20,7 +20,7 @@ func ParseAfter(last Snapshot, o Objects) (Snapshot, []Fault) {
 	s := Snapshot{good: p.good}
 	p.pools(&s, o, last.good.pools)
 	s.Reservations = p.reservations(o, last.good.reservations)
-	s.Advertisements = p.advertisements(o, last.good.advertisements)
+	p.advertisements(&s, o, last.good.advertisements)
 	slices.SortStableFunc(p.faults, func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 	})

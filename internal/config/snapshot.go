@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
 	"github.com/lanyard-lb/lanyard/internal/ipam"
@@ -29,9 +30,9 @@ type Objects struct {
 // Snapshot is a checked configuration. It holds no reference to the objects that it was made of, and is not to
 // be modified: the next one may share parts of it.
 type Snapshot struct {
-	Pools          []ipam.Pool        // sorted by priority, then name; their Ranges as of iprange.Union
-	Reservations   []ipam.Reservation // sorted by age, then namespace and name
-	Advertisements []placement.Advertisement
+	Pools          []ipam.Pool               // sorted by priority, then name; their Ranges as of iprange.Union
+	Reservations   []ipam.Reservation        // sorted by age, then namespace and name
+	Advertisements []placement.Advertisement // sorted by name
 	// LeftOut lists what of each pool in force is not handed out although the pool lists it, sorted by address.
 	LeftOut map[string][]LeftOut
 	// Totals are how many addresses of each family each pool in force can hand out. Families that it lists
@@ -40,8 +41,9 @@ type Snapshot struct {
 	// Conflicts lists for each pool, in force or not, the others that it overlaps, sorted.
 	Conflicts map[string][]Conflict
 
-	written []placement.Pool
-	good    lastGood
+	written  []placement.Pool
+	services map[string][]labels.Selector // spec.serviceSelectors of the advertisements that have some, by name
+	good     lastGood
 }
 
 // LeftOut is a part of a pool that is not handed out because it is something else.

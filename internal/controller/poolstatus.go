@@ -26,6 +26,8 @@ func poolStatus(o *v1beta1.IPAddressPool, s config.Snapshot, u ipam.Usage, fault
 		Conditions: slices.Clone(o.Status.Conditions),
 		IPv4:       counts(s.Totals[o.Name][ipam.IPv4], u, ipam.IPv4),
 		IPv6:       counts(s.Totals[o.Name][ipam.IPv6], u, ipam.IPv6),
+		// The speakers' field: kept here so that it makes no difference, and left out of what is written.
+		Quarantined: o.Status.Quarantined,
 	}
 	for _, h := range u.Holdings[:min(len(u.Holdings), listedHolders)] {
 		holder := v1beta1.PoolHolder{Address: h.IP.String()}

@@ -129,7 +129,8 @@ func (c *Controller) Report(ctx context.Context, objects config.Objects) error {
 	return errors.Join(failed...)
 }
 
-// statusOf turns a status into one that says "null" for what it lacks, so that a merge takes that away.
+// statusOf turns a status into one that says "null" for what it lacks, so that a merge takes that away. It says
+// nothing of what the speakers write.
 func statusOf(status any) map[string]any {
 	data, err := json.Marshal(status)
 	fields := map[string]any{"conditions": nil, "ipv4": nil, "ipv6": nil, "holders": nil, "moreHolders": nil, "held": nil, "addresses": nil}
@@ -139,5 +140,6 @@ func statusOf(status any) map[string]any {
 	if err != nil {
 		panic(fmt.Sprintf("encode %T: %v", status, err)) // a type of ours that cannot be JSON
 	}
+	delete(fields, "quarantined")
 	return fields
 }

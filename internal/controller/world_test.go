@@ -249,6 +249,7 @@ func (w *world) WriteStatus(_ context.Context, seen client.Object, status any) e
 	for i := range w.objects.Pools {
 		if p := &w.objects.Pools[i]; client.Object(p) == seen {
 			fresh := v1beta1.IPAddressPool{ObjectMeta: p.ObjectMeta, Spec: p.Spec}
+			fresh.Status.Quarantined = p.Status.Quarantined // a merge leaves alone what it does not name
 			err = json.Unmarshal(data, &fresh)
 			*p = fresh
 			w.report = true

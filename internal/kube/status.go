@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -77,10 +78,32 @@ func (c *Cluster) merge(ctx context.Context, seen client.Object, metadata, body 
 	return nil
 }
 
-// Events returns a function that records an event on an object. action is a verb in CamelCase.
+// longestNote is how many bytes of a note an event may have.
+const longestNote = 1024
+
+// Events returns a function that records an event on an object. action is a verb in CamelCase. Notes that are
+// too long for an event are cut.
 func (c *Cluster) Events(component string) func(on client.Object, eventType, reason, action, note string) {
 	recorder := c.manager.GetEventRecorder(component)
 	return func(on client.Object, eventType, reason, action, note string) {
-		recorder.Eventf(on, nil, eventType, reason, action, "%s", note)
+		recorder.Eventf(on, nil, eventType, reason, action, "%s", cut(note, longestNote))
 	}
+}
+
+// NodeEvents is Events for Nodes, by name. The event has the name for the UID of its Node, as the kubelet's have.
+func (c *Cluster) NodeEvents(component string) func(node, eventType, reason, action, note string) {
+	record := c.Events(component)
+	return func(node, eventType, reason, action, note string) {
+		on := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node, UID: types.UID(node)}}
+		record(on, eventType, reason, action, note)
+	}
+}
+
+// cut shortens a text to a number of bytes, between two characters.
+func cut(text string, most int) string {
+	const mark = "..."
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most-len(mark)], "") + mark
 }

@@ -16,6 +16,8 @@ type Facts struct {
 	Pools          []Pool
 	Advertisements []Advertisement
 	Services       []Service
+	// Quarantined are the addresses that a stranger uses, as the statuses of the pools say.
+	Quarantined []netip.Addr
 
 	Self    string            `json:"-"` // the node that asks
 	Now     time.Time         `json:"-"`

@@ -28,15 +28,16 @@ type Options struct {
 // Service, so that Services that share one have one owner. A node that owns an address keeps it as long as it
 // may. It remembers what it has claimed and seen between decisions, and is not safe for concurrent use.
 type Layer2 struct {
-	options Options
-	own     map[netip.Addr]*own
-	memory  map[netip.Addr]*memory
-	members []string  // of the last decision
-	quiet   time.Time // since when all is settled, and by the same members
-	moved   time.Time // when an address was last seen on the move
-	weak    time.Time // when what we have claimed last became weak
-	apart   bool      // whether we were cut off at the last decision
-	round   uint64
+	options  Options
+	own      map[netip.Addr]*own
+	memory   map[netip.Addr]*memory
+	checking map[netip.Addr]*check
+	members  []string  // of the last decision
+	quiet    time.Time // since when all is settled, and by the same members
+	moved    time.Time // when an address was last seen on the move
+	weak     time.Time // when what we have claimed last became weak
+	apart    bool      // whether we were cut off at the last decision
+	round    uint64
 }
 
 // memory of one address.
@@ -49,7 +50,7 @@ type memory struct {
 
 // NewLayer2 returns an elector that has claimed nothing.
 func NewLayer2(o Options) *Layer2 {
-	return &Layer2{options: o, own: map[netip.Addr]*own{}, memory: map[netip.Addr]*memory{}}
+	return &Layer2{options: o, own: map[netip.Addr]*own{}, memory: map[netip.Addr]*memory{}, checking: map[netip.Addr]*check{}}
 }
 
 // Decision is what follows from facts.
@@ -60,6 +61,10 @@ type Decision struct {
 	Announcements []Announcement
 	// Taken lists the addresses that Self has claimed just now, and Lost those that it has let go.
 	Taken, Lost []Change
+	// Found are the strangers that Self knows of, by address; Gone the quarantined addresses that no stranger
+	// uses any more.
+	Found []Stranger
+	Gone  []netip.Addr
 	// Wake is when to decide again although nothing has changed; zero: no need to.
 	Wake time.Time
 }
@@ -89,7 +94,8 @@ type pass struct {
 	*Layer2
 	Facts
 	decision  Decision
-	addresses []*address
+	addresses []*address // sorted
+	at        map[netip.Addr]*address
 	groups    map[string]*group
 	subnets   map[string]subnets
 	load      map[string]int // addresses per node, also those that are expected to go there
@@ -136,6 +142,7 @@ func (l *Layer2) Decide(f Facts) Decision {
 	p.rest()
 	p.rebalance()
 	p.conclude()
+	p.quarantine()
 	return p.decision
 }
 
@@ -148,27 +155,27 @@ func (p *pass) wakeAt(t time.Time) {
 
 // list gathers the addresses of all Services, who may own them, and what is remembered of them.
 func (p *pass) list() {
-	at := map[netip.Addr]*address{}
+	p.at = map[netip.Addr]*address{}
 	for i := range p.Services {
 		s := &p.Services[i]
 		for _, ip := range s.IPs {
-			if at[ip] == nil {
-				at[ip] = &address{ip: ip}
-				p.addresses = append(p.addresses, at[ip])
+			if p.at[ip] == nil {
+				p.at[ip] = &address{ip: ip}
+				p.addresses = append(p.addresses, p.at[ip])
 			}
-			at[ip].services = append(at[ip].services, s)
+			p.at[ip].services = append(p.at[ip].services, s)
 		}
 	}
 	slices.SortFunc(p.addresses, func(a, b *address) int { return a.ip.Compare(b.ip) })
 	for ip := range p.memory {
-		if at[ip] == nil {
+		if p.at[ip] == nil {
 			delete(p.memory, ip)
 		}
 	}
 	for _, a := range p.addresses {
 		p.describe(a)
 	}
-	p.listClaims(at)
+	p.listClaims()
 }
 
 func (p *pass) describe(a *address) {
@@ -199,20 +206,20 @@ func (p *pass) describe(a *address) {
 }
 
 // listClaims gathers the claims on each address, the one that stands first.
-func (p *pass) listClaims(at map[netip.Addr]*address) {
+func (p *pass) listClaims() {
 	for _, node := range p.Members {
 		if node == p.Self {
 			continue
 		}
 		claims := p.Reports[node].Claims
 		for i := range claims {
-			if a := at[claims[i].IP]; a != nil {
+			if a := p.at[claims[i].IP]; a != nil {
 				a.claims = append(a.claims, claimant{node, &claims[i]})
 			}
 		}
 	}
 	for ip, o := range p.own {
-		if a := at[ip]; a != nil {
+		if a := p.at[ip]; a != nil {
 			a.claims = append(a.claims, claimant{p.Self, &o.Claim})
 		}
 	}

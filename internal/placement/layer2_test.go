@@ -356,3 +356,45 @@ func BenchmarkDecide(b *testing.B) {
 		}
 	})
 }
+
+// TestQuarantine: one node probes a quarantined address that no Service has, and says when the stranger is gone.
+func TestQuarantine(t *testing.T) {
+	f := facts()
+	f.Quarantined = []netip.Addr{ip("10.0.0.7")}
+	checkers := map[string]*Layer2{}
+	for _, n := range f.Members {
+		f.Self = n
+		l := NewLayer2(Options{Recheck: 30 * time.Second})
+		if d := l.Decide(f); len(d.Announcements) > 0 {
+			checkers[n] = l
+		}
+	}
+	if len(checkers) != 1 {
+		t.Fatalf("%d nodes probe, want one", len(checkers))
+	}
+	for n, l := range checkers {
+		f.Self = n
+		var rounds []uint64
+		for _, found := range []Phase{Taken, Free, Taken, Free, Free} {
+			f.Standings = nil
+			a := l.Decide(f).Announcements[0]
+			if a.Probe != ProbeOnly || !slices.Equal(a.Interfaces, []string{"eth0"}) {
+				t.Fatalf("probes %+v", a)
+			}
+			rounds = append(rounds, a.Round)
+			f.Standings = []Standing{{IP: a.IP, Phase: found, Rival: MAC{7}, RivalOn: "eth0"}}
+			d := l.Decide(f)
+			if (found == Taken) != (len(d.Found) == 1 && d.Found[0] == Stranger{a.IP, MAC{7}, "eth0", false}) {
+				t.Fatalf("%s: found %v", found, d.Found)
+			}
+			if gone := len(rounds) == 5; gone != (len(d.Gone) == 1) {
+				t.Fatalf("after %d probes: gone %v", len(rounds), d.Gone)
+			}
+			f.Now = f.Now.Add(30 * time.Second)
+			l.Decide(f)
+		}
+		if slices.Sort(rounds); len(slices.Compact(rounds)) != 5 {
+			t.Errorf("rounds %v, want five different ones", rounds)
+		}
+	}
+}

@@ -29,6 +29,7 @@ type own struct {
 	refused    string    // a successor that did not take it
 	rivals     []string  // the others that claimed it at the last decision
 	conceded   time.Time // since when another's claim stands; zero: ours does
+	rivalOn    string    // the interface that Rival was heard on
 	recheck    time.Time // when to probe again what a stranger uses
 }
 
@@ -67,20 +68,21 @@ func (p *pass) progress() {
 			continue
 		}
 		rechecking := o.Phase == Taken && (s.Phase == Probing || s.Phase == Pending)
-		if !rechecking {
+		silenced := o.Phase == Announcing && s.Phase == Pending // no interface works now
+		if !rechecking && !silenced {
 			o.Phase = s.Phase
 		}
 		switch {
 		case o.Phase == Taken:
 			if (s.Rival != MAC{}) {
-				o.Rival = s.Rival
+				o.Rival, o.rivalOn = s.Rival, s.RivalOn
 			}
 			p.checkAgain(o, rechecking)
 		case o.Phase == Announcing:
 			o.probe, o.recheck = NoProbe, time.Time{}
 			o.Rival = MAC{}
 			if forget := s.RivalAt.Add(grudge); (s.Rival != MAC{}) && p.Now.Before(forget) {
-				o.Rival = s.Rival
+				o.Rival, o.rivalOn = s.Rival, s.RivalOn
 				p.wakeAt(forget)
 			}
 		}

@@ -11,8 +11,9 @@ import (
 )
 
 // logChanges logs each address that this node begins or ceases to announce, and each whose owner or reason
-// is another now, once per change.
-func (s *Speaker) logChanges(before, after []placement.Verdict) {
+// is another now, once per change; and why claims changed hands.
+func (s *Speaker) logChanges(before []placement.Verdict, d placement.Decision) {
+	after := d.Verdicts
 	old := make(map[netip.Addr]placement.Verdict, len(before))
 	for _, v := range before {
 		old[v.IP] = v
@@ -28,6 +29,12 @@ func (s *Speaker) logChanges(before, after []placement.Verdict) {
 		case v.Owner != was.Owner || v.Reason != was.Reason:
 			_ = level.Debug(describe(s.Logger, v)).Log("msg", "owner", "node", v.Owner)
 		}
+	}
+	for _, c := range d.Taken {
+		_ = level.Debug(s.Logger).Log("msg", "claimed", "ip", c.IP, "cause", c.Cause, "from", c.Other)
+	}
+	for _, c := range d.Lost {
+		_ = level.Debug(s.Logger).Log("msg", "let go", "ip", c.IP, "cause", c.Cause, "to", c.Other)
 	}
 	for _, v := range before {
 		if _, gone := old[v.IP]; gone && v.Owner == s.Node {

@@ -2,11 +2,15 @@ package speaker
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	"github.com/lanyard-lb/lanyard/api/v1beta1"
 	"github.com/lanyard-lb/lanyard/internal/config"
 	"github.com/lanyard-lb/lanyard/internal/kube"
 	"github.com/lanyard-lb/lanyard/internal/membership"
@@ -22,8 +26,16 @@ func facts(seen kube.Observed, class string, last config.Snapshot) (placement.Fa
 		Pools:          snapshot.PlacementPools(),
 		Advertisements: snapshot.Advertisements,
 	}
+	for i := range seen.Pools {
+		for _, q := range seen.Pools[i].Status.Quarantined {
+			if ip, err := netip.ParseAddr(q.Address); err == nil {
+				f.Quarantined = append(f.Quarantined, ip.Unmap())
+			}
+		}
+	}
 	for i := range seen.Nodes {
-		f.Nodes[seen.Nodes[i].Name] = placement.Node{Excluded: exclusion(&seen.Nodes[i])}
+		n := &seen.Nodes[i]
+		f.Nodes[n.Name] = placement.Node{Excluded: exclusion(n), NotReadySince: notReadySince(n)}
 	}
 	endpoints := endpointsByService(seen.EndpointSlices)
 	for i := range seen.Services {
@@ -32,12 +44,17 @@ func facts(seen kube.Observed, class string, last config.Snapshot) (placement.Fa
 			continue // a status that somebody else wrote is not ours to announce
 		}
 		service := placement.Service{
-			Name:  s.Namespace + "/" + s.Name,
-			IPs:   kube.IngressIPs(s),
-			Local: s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+			Name:           s.Namespace + "/" + s.Name,
+			IPs:            kube.IngressIPs(s),
+			Local:          s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+			Advertisements: snapshot.Selecting(s.Labels),
+			MoveTo:         strings.TrimSpace(s.Annotations[v1beta1.AnnotationMoveTo]),
+			Created:        s.CreationTimestamp.UTC(),
 		}
+		own := endpoints[service.Name]
+		service.Served = slices.ContainsFunc(own, serves)
 		if service.Local {
-			service.EndpointNodes, service.EndpointAnywhere = servingNodes(endpoints[service.Name])
+			service.EndpointNodes, service.EndpointAnywhere = servingNodes(own)
 		}
 		f.Services = append(f.Services, service)
 	}
@@ -46,6 +63,9 @@ func facts(seen kube.Observed, class string, last config.Snapshot) (placement.Fa
 
 // exclusion says why a node must not announce, or "".
 func exclusion(n *corev1.Node) string {
+	if n.DeletionTimestamp != nil {
+		return "BeingDeleted"
+	}
 	if value, labelled := n.Labels[corev1.LabelNodeExcludeBalancers]; labelled {
 		if excluded, err := strconv.ParseBool(value); err != nil || excluded {
 			return "Excluded"
@@ -64,6 +84,16 @@ func exclusion(n *corev1.Node) string {
 	return ""
 }
 
+// notReadySince is when a node ceased to be Ready, or zero.
+func notReadySince(n *corev1.Node) time.Time {
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue {
+			return c.LastTransitionTime.UTC()
+		}
+	}
+	return time.Time{}
+}
+
 func endpointsByService(list []discoveryv1.EndpointSlice) map[string][]discoveryv1.Endpoint {
 	byService := map[string][]discoveryv1.Endpoint{}
 	for i := range list {
@@ -78,10 +108,8 @@ func endpointsByService(list []discoveryv1.EndpointSlice) map[string][]discovery
 func servingNodes(endpoints []discoveryv1.Endpoint) (nodes map[string]bool, anywhere bool) {
 	nodes = map[string]bool{}
 	for _, e := range endpoints {
-		ready := e.Conditions.Ready == nil || *e.Conditions.Ready
-		serving := e.Conditions.Serving != nil && *e.Conditions.Serving
 		switch {
-		case !ready && !serving:
+		case !serves(e):
 		case e.NodeName == nil:
 			anywhere = true
 		default:
@@ -89,6 +117,12 @@ func servingNodes(endpoints []discoveryv1.Endpoint) (nodes map[string]bool, anyw
 		}
 	}
 	return nodes, anywhere
+}
+
+// serves reports whether an endpoint takes connections.
+func serves(e discoveryv1.Endpoint) bool {
+	ready := e.Conditions.Ready == nil || *e.Conditions.Ready
+	return ready || e.Conditions.Serving != nil && *e.Conditions.Serving
 }
 
 // peers returns the speakers to gossip with, one address each: of the family that we gossip on, where a

@@ -2,8 +2,12 @@ package speaker
 
 import (
 	"net/netip"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
 // Metrics of one speaker. The announcer may count its frames in them.
@@ -12,6 +16,11 @@ type Metrics struct {
 	owned     *prometheus.GaugeVec
 	frames    *prometheus.CounterVec
 	conflicts *prometheus.CounterVec
+	reports   *prometheus.CounterVec
+	refused   *prometheus.GaugeVec
+	changes   *prometheus.CounterVec
+	failover  prometheus.Histogram
+	waiting   takeovers
 }
 
 // NewMetrics returns metrics that stand in the registry.
@@ -34,8 +43,26 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 			Name: "lanyard_layer2_conflicts_total",
 			Help: "Frames by which others claim an address that this node announces or probes, by whom: a stranger, or a peer (another node of the cluster).",
 		}, []string{"family", "by"}),
+		refused: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "lanyard_speaker_taken_addresses",
+			Help: "Addresses that this node should announce and does not, because a stranger on the LAN uses them.",
+		}, []string{"family"}),
+		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lanyard_speaker_address_changes_total",
+			Help: "Addresses that this node has taken or lost, by cause: New, Failover, Handover, Conflict, Ineligible, Withdrawn.",
+		}, []string{"change", "cause"}),
+		failover: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "lanyard_speaker_failover_seconds",
+			Help:    "Time from when a member was found dead until this node has sent the first announcement of an address that it had.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
+		}),
+		waiting: takeovers{since: map[netip.Addr]time.Time{}},
+		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lanyard_speaker_reports_total",
+			Help: "Reports on Services by result: written, conflict (the Service had changed, tried again), failed (tried again).",
+		}, []string{"result"}),
 	}
-	for _, c := range []prometheus.Collector{m.members, m.owned, m.frames, m.conflicts} {
+	for _, c := range []prometheus.Collector{m.members, m.owned, m.frames, m.conflicts, m.reports, m.refused, m.changes, m.failover} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}
@@ -57,6 +84,9 @@ func (m *Metrics) Answered(ifi string, ip netip.Addr) {
 
 // Announced counts an unsolicited announcement.
 func (m *Metrics) Announced(ifi string, ip netip.Addr) {
+	if since, waited := m.waiting.forget(ip); waited {
+		m.failover.Observe(time.Since(since).Seconds())
+	}
 	m.frames.WithLabelValues(ifi, family(ip), "announced").Inc()
 }
 
@@ -84,11 +114,59 @@ func (m *Metrics) Failed(ifi string, ip netip.Addr) {
 	m.frames.WithLabelValues(ifi, family(ip), "failed").Inc()
 }
 
+// reported counts a report on a Service.
+func (m *Metrics) reported(result string) { m.reports.WithLabelValues(result).Inc() }
+
 // passed takes in the outcome of a pass.
-func (m *Metrics) passed(alive, known int, owned map[string]int) {
-	m.members.WithLabelValues("alive").Set(float64(alive))
-	m.members.WithLabelValues("known").Set(float64(known))
+func (m *Metrics) passed(f placement.Facts, d placement.Decision) {
+	m.members.WithLabelValues("alive").Set(float64(len(f.Members)))
+	m.members.WithLabelValues("known").Set(float64(f.Known))
+	owned, taken := map[string]int{}, map[string]int{}
+	for _, c := range d.Claims {
+		switch {
+		case c.Phase == placement.Taken:
+			taken[family(c.IP)]++
+		case c.Successor == "" || c.Phase != placement.Pending:
+			owned[family(c.IP)]++
+		}
+	}
 	for _, f := range []string{"IPv4", "IPv6"} {
 		m.owned.WithLabelValues(f).Set(float64(owned[f]))
+		m.refused.WithLabelValues(f).Set(float64(taken[f]))
 	}
+	for _, c := range d.Lost {
+		m.changes.WithLabelValues("lost", string(c.Cause)).Inc()
+		m.waiting.forget(c.IP)
+	}
+}
+
+// taken takes in which addresses are claimed now. Of those that a dead member had, it is to be measured how long
+// it takes until they are announced.
+func (m *Metrics) taken(list []placement.Change, lost []string, since time.Time) {
+	for _, c := range list {
+		m.changes.WithLabelValues("taken", string(c.Cause)).Inc()
+		if c.Cause == placement.Failover && len(lost) > 0 {
+			m.waiting.add(c.IP, since)
+		}
+	}
+}
+
+// takeovers are the addresses of dead members that are not announced yet, and when the members were found dead.
+type takeovers struct {
+	mu    sync.Mutex
+	since map[netip.Addr]time.Time
+}
+
+func (t *takeovers) add(ip netip.Addr, since time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.since[ip] = since
+}
+
+func (t *takeovers) forget(ip netip.Addr) (since time.Time, waited bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	since, waited = t.since[ip]
+	delete(t.since, ip)
+	return since, waited
 }

@@ -1,16 +1,17 @@
 package speaker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/lanyard-lb/lanyard/internal/announce"
 	"github.com/lanyard-lb/lanyard/internal/config"
@@ -23,23 +24,26 @@ const (
 	// settling is how long a speaker that starts waits for its peers before it decides without them: alone
 	// it would take every address for its own.
 	settling = time.Second
-	// lingering is how long a speaker that leaves goes on answering, so that nobody is left without an
-	// answer while its successors announce themselves.
+	// parting is how long a speaker that leaves may take to hand over, and lingering how long it goes on
+	// answering for what nobody has taken until then.
+	parting   = 1500 * time.Millisecond
 	lingering = 300 * time.Millisecond
-	// stall is how long the process may stand still before others may have taken it for dead, and its addresses
-	// over; pulse is how often it looks.
-	stall = 500 * time.Millisecond
-	pulse = 100 * time.Millisecond
+	// resyncing is how long a speaker that stood still asks the others what it has missed.
+	resyncing = time.Second
 	// retrying is the pause before what could not be announced is tried again.
 	retrying = time.Second
 )
 
-// Membership tells who is alive. *membership.Gossip is one.
+// Membership tells who is alive, and what each has claimed. *membership.Gossip is one.
 type Membership interface {
 	Run(ctx context.Context) error
 	SetPeers([]membership.Peer)
 	Members() []string
-	Changed() <-chan struct{}
+	// Reports of the live members that have told, ours included.
+	Reports() map[string]placement.Report
+	Changed() <-chan struct{} // Members or Reports
+	Publish(placement.Report)
+	Resync(ctx context.Context) error
 	Leave(ctx context.Context) error
 }
 
@@ -48,15 +52,19 @@ type Links interface {
 	Run(ctx context.Context, changed func([]placement.Interface)) error
 }
 
-// Config of a Speaker. Every field is needed, but Class, PreferIPv6 and StateDir.
+// Config of a Speaker. Every field is needed, but Class, PreferIPv6, StateDir, Reporter and Quarantine.
 type Config struct {
 	Node       string
 	Class      string // the loadBalancerClass to serve; empty: Services that name none
 	PreferIPv6 bool   // gossip over IPv6 with peers that have both families
 	StateDir   string // where to keep what is known of the cluster; empty: nowhere
+	Options    placement.Options
 	Announcer  announce.Announcer
+	Pulse      *Pulse // that the Announcer asks, too
 	Membership Membership
 	Links      Links
+	Reporter   *Reporter   // nil: nothing is reported
+	Quarantine *Quarantine // nil: strangers are not told of
 	Metrics    *Metrics
 	Logger     log.Logger
 }
@@ -65,15 +73,18 @@ type Config struct {
 type Speaker struct {
 	Config
 	dirty    chan struct{}
-	snapshot config.Snapshot // of the last Observe, which alone uses it
-	learned  chan struct{}   // the API server has told something that is not kept yet
+	snapshot config.Snapshot   // of the last Observe, which alone uses it
+	learned  chan struct{}     // the API server has told something that is not kept yet
+	elector  *placement.Layer2 // of the loop, which alone uses it
+	handed   chan struct{}     // closed when all has been handed over that can be
 
 	mu         sync.Mutex
 	observed   *knowledge // nil until the API server's state is known
+	services   []corev1.Service
 	interfaces []placement.Interface
-	settled    bool                // all peers have been seen alive, or waited for long enough
+	settled    bool // all peers have told of themselves, or were waited for long enough
+	leaving    bool
 	members    []string            // of the last pass
-	round      uint64              // changes when others may have announced our addresses meanwhile
 	verdicts   []placement.Verdict // of the last pass
 	failed     error               // of the last pass
 	passed     bool                // whether there has been a pass
@@ -81,22 +92,23 @@ type Speaker struct {
 
 // New returns a Speaker. It starts nothing.
 func New(c Config) *Speaker {
-	return &Speaker{Config: c, dirty: make(chan struct{}, 1), learned: make(chan struct{}, 1)}
+	return &Speaker{Config: c, dirty: make(chan struct{}, 1), learned: make(chan struct{}, 1),
+		elector: placement.NewLayer2(c.Options), handed: make(chan struct{})}
 }
 
 // Observe takes in the state of the cluster. It returns at once, and is called by one goroutine.
 func (s *Speaker) Observe(seen kube.Observed) {
 	var f placement.Facts
 	f, s.snapshot = facts(seen, s.Class, s.snapshot)
-	s.know(knowledge{Facts: f, Peers: peers(seen.Speakers, s.PreferIPv6)})
+	s.know(knowledge{Facts: f, Peers: peers(seen.Speakers, s.PreferIPv6)}, seen.Services)
 	touch(s.learned)
 }
 
 // know replaces what is known of the cluster.
-func (s *Speaker) know(k knowledge) {
+func (s *Speaker) know(k knowledge, services []corev1.Service) {
 	s.Membership.SetPeers(k.Peers)
 	s.mu.Lock()
-	s.observed = &k
+	s.observed, s.services = &k, services
 	s.mu.Unlock()
 	touch(s.dirty)
 }
@@ -111,8 +123,8 @@ func (s *Speaker) Ready() error {
 	return s.failed
 }
 
-// Run serves until ctx ends; then it leaves in good order: it tells the others, goes on answering while they
-// take over, and falls silent.
+// Run serves until ctx ends; then it leaves in good order: it hands over what it owns, tells the others, and
+// falls silent.
 func (s *Speaker) Run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -122,13 +134,21 @@ func (s *Speaker) Run(ctx context.Context) error {
 	group.Go(func() error { return s.Announcer.Run(serving) })
 	group.Go(func() error { return s.Membership.Run(serving) })
 	group.Go(func() error { return s.Links.Run(serving, s.setInterfaces) })
+	group.Go(func() error { return s.Pulse.Run(serving) })
 	group.Go(func() error { return s.decide(deciding) })
 	if s.StateDir != "" {
 		group.Go(func() error { return s.remember(serving) })
 	}
+	if s.Reporter != nil {
+		group.Go(func() error { return s.Reporter.Run(serving) })
+	}
+	if s.Quarantine != nil {
+		group.Go(func() error { return s.Quarantine.Run(serving) })
+	}
 	select {
 	case <-serving.Done():
 	case <-ctx.Done():
+		s.handOver(serving)
 		freeze()
 		s.leave(serving)
 	}
@@ -136,10 +156,31 @@ func (s *Speaker) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-func (s *Speaker) leave(ctx context.Context) {
+// handOver has the loop hand over all that we own, and waits until that is done, or for long enough.
+func (s *Speaker) handOver(ctx context.Context) {
+	s.mu.Lock()
+	s.leaving = true
+	passed := s.passed
+	s.mu.Unlock()
 	_ = level.Info(s.Logger).Log("msg", "leaving", "owned", len(s.owned()))
+	if !passed {
+		return // there is nothing to hand over
+	}
+	touch(s.dirty)
+	select {
+	case <-ctx.Done():
+	case <-s.handed:
+	case <-time.After(parting):
+		_ = level.Warn(s.Logger).Log("msg", "not everything has been handed over", "left", len(s.owned()))
+	}
+}
+
+func (s *Speaker) leave(ctx context.Context) {
 	if err := s.Membership.Leave(ctx); err != nil {
 		_ = level.Warn(s.Logger).Log("msg", "left without being sure that others know", "err", err)
+	}
+	if len(s.owned()) == 0 {
+		return
 	}
 	select {
 	case <-ctx.Done():
@@ -164,61 +205,52 @@ func touch(c chan<- struct{}) {
 
 // decide makes a pass whenever something has changed, until ctx ends.
 func (s *Speaker) decide(ctx context.Context) error {
-	var settle, retry <-chan time.Time
-	beat := time.NewTicker(pulse)
-	defer beat.Stop()
-	last := time.Now()
+	var settle, wake <-chan time.Time
 	for {
+		stood := false
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-beat.C:
-			stood := time.Since(last)
-			last = time.Now()
-			if stood < stall {
-				continue
-			}
-			s.announceAgain("this process stood still", "for", stood)
+		case stood = <-s.Pulse.Stood():
+			s.catchUp(ctx)
 		case <-s.dirty:
 		case <-s.Membership.Changed():
-		case <-retry:
+		case <-s.Announcer.Changed():
+		case <-wake:
 		case <-settle:
 			s.setSettled()
 		}
 		facts, wait := s.facts()
 		if wait {
+			s.introduce(facts)
 			if settle == nil && facts != nil {
 				settle = time.After(settling)
 			}
+			if stood {
+				s.Pulse.GoOn()
+			}
 			continue
 		}
-		retry = nil
-		if err := s.pass(*facts); err != nil {
-			_ = level.Error(s.Logger).Log("msg", "not everything could be announced, trying again", "err", err)
-			retry = time.After(retrying)
-		}
+		facts.Stood = stood
+		wake = s.pass(*facts)
 	}
 }
 
-// announceAgain has the next pass announce all that we own again: others may have announced it meanwhile, and
-// fallen silent when they heard us.
-func (s *Speaker) announceAgain(why string, pairs ...any) {
-	s.mu.Lock()
-	s.round++
-	s.mu.Unlock()
-	_ = level.Info(s.Logger).Log(append([]any{"msg", "announcing again", "why", why}, pairs...)...)
+// catchUp asks the others what we have missed while this process stood still.
+func (s *Speaker) catchUp(ctx context.Context) {
+	_ = level.Warn(s.Logger).Log("msg", "this process stood still: asking the others what has become of its addresses")
+	limited, cancel := context.WithTimeout(ctx, resyncing)
+	defer cancel()
+	if err := s.Membership.Resync(limited); err != nil && ctx.Err() == nil {
+		_ = level.Warn(s.Logger).Log("msg", "nobody tells what was missed", "err", err)
+	}
 }
 
-// returned lists the members that were not there at the last pass, unless this is the first.
-func (s *Speaker) returned(members []string) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := s.members
-	s.members = members
-	if !s.passed {
-		return nil
+// introduce tells the others of our interfaces before we own anything.
+func (s *Speaker) introduce(f *placement.Facts) {
+	if f != nil {
+		s.Membership.Publish(placement.Report{Interfaces: f.Reports[s.Node].Interfaces})
 	}
-	return slices.DeleteFunc(slices.Clone(members), func(m string) bool { return slices.Contains(before, m) })
 }
 
 func (s *Speaker) setSettled() {
@@ -240,43 +272,118 @@ func (s *Speaker) facts() (f *placement.Facts, wait bool) {
 		return nil, true
 	}
 	joined := s.observed.Facts
-	joined.Self, joined.Members, joined.Interfaces = s.Node, members, s.interfaces
-	s.settled = s.settled || s.complete(members)
+	joined.Self, joined.Now, joined.Members, joined.Leaving = s.Node, time.Now(), members, s.leaving
+	joined.Known = len(s.observed.Peers)
+	joined.Reports = reports(s.Membership.Reports(), s.Node, s.interfaces)
+	joined.Standings = s.Announcer.Standings()
+	s.settled = s.settled || s.complete(joined)
 	return &joined, !s.settled
 }
 
-// complete reports whether all speakers that the API server knows, and we are one of them, are alive.
-func (s *Speaker) complete(members []string) bool {
+// reports of all members; ours has the interfaces as they are now.
+func reports(told map[string]placement.Report, self string, interfaces []placement.Interface) map[string]placement.Report {
+	all := make(map[string]placement.Report, len(told)+1)
+	for node, r := range told {
+		all[node] = r
+	}
+	all[self] = placement.Report{Interfaces: sortedByName(interfaces)}
+	return all
+}
+
+func sortedByName(list []placement.Interface) []placement.Interface {
+	own := slices.DeleteFunc(slices.Clone(list), func(i placement.Interface) bool { return i.MAC == placement.MAC{} })
+	slices.SortFunc(own, func(a, b placement.Interface) int { return cmp.Compare(a.Name, b.Name) })
+	return own
+}
+
+// complete reports whether all speakers that the API server knows, and we are one of them, are alive and have
+// told of themselves.
+func (s *Speaker) complete(f placement.Facts) bool {
 	listed := slices.ContainsFunc(s.observed.Peers, func(p membership.Peer) bool { return p.Name == s.Node })
-	missing := slices.ContainsFunc(s.observed.Peers, func(p membership.Peer) bool { return !slices.Contains(members, p.Name) })
+	missing := slices.ContainsFunc(s.observed.Peers, func(p membership.Peer) bool {
+		_, told := f.Reports[p.Name]
+		return !told || !slices.Contains(f.Members, p.Name)
+	})
 	return listed && !missing
 }
 
-// pass decides and tells the announcer.
-func (s *Speaker) pass(f placement.Facts) error {
-	if back := s.returned(f.Members); len(back) > 0 {
-		s.announceAgain("members came that may have owned addresses without us", "members", strings.Join(back, ","))
+// pass decides, and carries the decision out: the announcer first, for others to hear of what has been done.
+// The channel tells when to pass again.
+func (s *Speaker) pass(f placement.Facts) (wake <-chan time.Time) {
+	lost := s.lost(f.Members)
+	d := s.elector.Decide(f)
+	s.Metrics.taken(d.Taken, lost, f.Now)
+	err := s.Announcer.Set(announce.Want{Interfaces: f.Reports[s.Node].Interfaces, Announcements: d.Announcements, Peers: peerMACs(f)})
+	if f.Stood {
+		s.Pulse.GoOn()
 	}
+	s.Membership.Publish(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: d.Claims, Leaving: f.Leaving})
+	if err != nil {
+		_ = level.Error(s.Logger).Log("msg", "not everything could be announced, trying again", "err", err)
+	}
+	s.conclude(f, d, err)
+	if f.Leaving && len(d.Announcements) == 0 {
+		s.close()
+	}
+	return s.wakeAt(d.Wake, err)
+}
+
+func (s *Speaker) wakeAt(at time.Time, err error) <-chan time.Time {
+	if retry := time.Now().Add(retrying); err != nil && (at.IsZero() || at.After(retry)) {
+		at = retry
+	}
+	if at.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(at))
+}
+
+// close says that all has been handed over. Only the loop calls it.
+func (s *Speaker) close() {
+	select {
+	case <-s.handed:
+	default:
+		close(s.handed)
+	}
+}
+
+// conclude tells all who want to know what a pass has come to.
+func (s *Speaker) conclude(f placement.Facts, d placement.Decision, err error) {
 	s.mu.Lock()
-	round := s.round
+	before, services := s.verdicts, s.services
+	s.verdicts, s.failed, s.passed = d.Verdicts, err, true
 	s.mu.Unlock()
-	verdicts := placement.Layer2(f)
-	want := announce.Want{Interfaces: f.Interfaces}
-	owned := map[string]int{}
-	for _, v := range verdicts {
-		if v.Owner == s.Node && len(v.Interfaces) > 0 {
-			want.Announcements = append(want.Announcements, placement.Announcement{IP: v.IP, Interfaces: v.Interfaces, Round: round})
-			owned[family(v.IP)]++
+	s.Metrics.passed(f, d)
+	s.logChanges(before, d)
+	if s.Quarantine != nil {
+		s.Quarantine.Tell(f.Pools, d.Found, d.Gone)
+	}
+	if s.Reporter != nil {
+		told := f.Reports
+		told[s.Node] = placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: d.Claims}
+		s.Reporter.Tell(Reporting{Self: s.Node, Members: f.Members, Verdicts: d.Verdicts, Reports: told, Services: services})
+	}
+}
+
+// lost lists the members that are not there any more.
+func (s *Speaker) lost(members []string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.members
+	s.members = members
+	return slices.DeleteFunc(slices.Clone(before), func(m string) bool { return slices.Contains(members, m) })
+}
+
+func peerMACs(f placement.Facts) map[placement.MAC]bool {
+	macs := map[placement.MAC]bool{}
+	for node, r := range f.Reports {
+		for _, i := range r.Interfaces {
+			if node != f.Self {
+				macs[i.MAC] = true
+			}
 		}
 	}
-	err := s.Announcer.Set(want)
-	s.mu.Lock()
-	before, known := s.verdicts, len(s.observed.Peers)
-	s.verdicts, s.failed, s.passed = verdicts, err, true
-	s.mu.Unlock()
-	s.Metrics.passed(len(f.Members), known, owned)
-	s.logChanges(before, verdicts)
-	return err
+	return macs
 }
 
 func (s *Speaker) owned() []placement.Verdict {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -28,13 +29,19 @@ import (
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
-// lan is what the speakers of a test see of each other: who is alive, and who announces what.
+// lan is what the speakers of a test see of each other: who is alive, what each tells of itself, and who
+// announces what.
 type lan struct {
 	mu       sync.Mutex
-	holds    map[string][]string // node to what it announces
-	speakers []*fakeMembership
-	broken   error             // what every announcer returns
-	rounds   map[string]uint64 // of the last Set of each node
+	holds    map[string]map[netip.Addr]bool // node to what it announces
+	speakers []*fakeSpeaker
+	reports  map[string]placement.Report
+	broken   error    // what every announcer returns
+	gaps     []string // addresses that were announced by somebody, and then by nobody
+}
+
+func newLAN() *lan {
+	return &lan{holds: map[string]map[netip.Addr]bool{}, reports: map[string]placement.Report{}}
 }
 
 func (l *lan) String() string {
@@ -42,15 +49,15 @@ func (l *lan) String() string {
 	defer l.mu.Unlock()
 	var lines []string
 	for node, ips := range l.holds {
-		for _, ip := range ips {
-			lines = append(lines, ip+" "+node)
+		for ip := range ips {
+			lines = append(lines, ip.String()+" "+node)
 		}
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, ", ")
 }
 
-// owners counts who announces an address.
+// owners lists who announces an address.
 func (l *lan) owners(ip string) (nodes []string) {
 	for entry := range strings.SplitSeq(l.String(), ", ") {
 		if at, node, _ := strings.Cut(entry, " "); at == ip {
@@ -68,31 +75,87 @@ func (l *lan) alive(names ...string) {
 		if !s.left {
 			s.members = names
 		}
-		select {
-		case s.changed <- struct{}{}:
-		default:
-		}
+	}
+	l.news()
+}
+
+// news has every speaker look again. The mutex is held.
+func (l *lan) news() {
+	for _, s := range l.speakers {
+		touch(s.changed)
 	}
 }
 
-type fakeAnnouncer struct {
-	lan  *lan
-	node string
+// held reports whether somebody announces an address. The mutex is held.
+func (l *lan) held(ip netip.Addr) bool {
+	for _, ips := range l.holds {
+		if ips[ip] {
+			return true
+		}
+	}
+	return false
 }
+
+// fakeSpeaker is the announcer and the membership of one node.
+type fakeSpeaker struct {
+	lan     *lan
+	node    string
+	members []string
+	changed chan struct{} // membership
+	wire    chan struct{} // announcer
+	heard   map[netip.Addr]placement.Standing
+	resyncs int
+	left    bool
+}
+
+type fakeAnnouncer struct{ *fakeSpeaker }
+
+type fakeMembership struct{ *fakeSpeaker }
 
 func (a fakeAnnouncer) Set(w announce.Want) error {
+	l := a.lan
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before, now := l.holds[a.node], map[netip.Addr]bool{}
+	for _, an := range w.Announcements {
+		now[an.IP] = true
+	}
+	l.holds[a.node] = now
+	for ip := range before {
+		if !now[ip] && !l.held(ip) {
+			l.gaps = append(l.gaps, ip.String())
+		}
+	}
+	for ip := range now {
+		if !before[ip] {
+			a.tell(ip)
+		}
+	}
+	return l.broken
+}
+
+// tell has the others hear that this node announces an address.
+func (a fakeAnnouncer) tell(ip netip.Addr) {
+	for _, o := range a.lan.speakers {
+		if o != a.fakeSpeaker {
+			o.heard[ip] = placement.Standing{IP: ip, Peer: macOf(a.node), PeerAt: time.Now()}
+			touch(o.wire)
+		}
+	}
+}
+
+func (a fakeAnnouncer) Standings() (list []announce.Standing) {
 	a.lan.mu.Lock()
 	defer a.lan.mu.Unlock()
-	a.lan.holds[a.node] = nil
-	for _, an := range w.Announcements {
-		a.lan.holds[a.node] = append(a.lan.holds[a.node], an.IP.String())
-		if a.lan.rounds == nil {
-			a.lan.rounds = map[string]uint64{}
-		}
-		a.lan.rounds[a.node] = an.Round
+	for ip := range a.lan.holds[a.node] {
+		s := a.heard[ip]
+		s.IP, s.Phase = ip, placement.Announcing
+		list = append(list, s)
 	}
-	return a.lan.broken
+	return list
 }
+
+func (a fakeAnnouncer) Changed() <-chan struct{} { return a.wire }
 
 func (a fakeAnnouncer) Run(ctx context.Context) error {
 	<-ctx.Done()
@@ -102,29 +165,46 @@ func (a fakeAnnouncer) Run(ctx context.Context) error {
 	return nil
 }
 
-func (a fakeAnnouncer) Standings() []announce.Standing { return nil }
-func (a fakeAnnouncer) Changed() <-chan struct{}       { return nil }
+func (m fakeMembership) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+func (m fakeMembership) SetPeers([]membership.Peer)    {}
+func (m fakeMembership) Changed() <-chan struct{}      { return m.changed }
 
-type fakeMembership struct {
-	lan     *lan
-	node    string
-	members []string
-	changed chan struct{}
-	left    bool
-}
-
-func (m *fakeMembership) Run(ctx context.Context) error { <-ctx.Done(); return nil }
-func (m *fakeMembership) SetPeers([]membership.Peer)    {}
-func (m *fakeMembership) Changed() <-chan struct{}      { return m.changed }
-
-func (m *fakeMembership) Members() []string {
+func (m fakeMembership) Members() []string {
 	m.lan.mu.Lock()
 	defer m.lan.mu.Unlock()
 	return m.members
 }
 
+func (m fakeMembership) Reports() map[string]placement.Report {
+	m.lan.mu.Lock()
+	defer m.lan.mu.Unlock()
+	told := map[string]placement.Report{}
+	for _, n := range m.members {
+		if r, known := m.lan.reports[n]; known {
+			told[n] = r
+		}
+	}
+	return told
+}
+
+func (m fakeMembership) Publish(r placement.Report) {
+	m.lan.mu.Lock()
+	defer m.lan.mu.Unlock()
+	if !reflect.DeepEqual(m.lan.reports[m.node], r) {
+		m.lan.reports[m.node] = r
+		m.lan.news()
+	}
+}
+
+func (m fakeMembership) Resync(context.Context) error {
+	m.lan.mu.Lock()
+	defer m.lan.mu.Unlock()
+	m.resyncs++
+	return nil
+}
+
 // Leave has the others count us out, and us count nobody, as gossip does.
-func (m *fakeMembership) Leave(context.Context) error {
+func (m fakeMembership) Leave(context.Context) error {
 	m.lan.mu.Lock()
 	rest := slices.DeleteFunc(slices.Clone(m.members), func(n string) bool { return n == m.node })
 	m.left, m.members = true, nil
@@ -133,23 +213,30 @@ func (m *fakeMembership) Leave(context.Context) error {
 	return nil
 }
 
-type oneLink struct{}
+func macOf(node string) placement.MAC { return placement.MAC{2, 0, 0, 0, 0, node[1]} }
 
-func (oneLink) Run(ctx context.Context, changed func([]placement.Interface)) error {
-	changed([]placement.Interface{{Name: "eth0", Index: 2, MAC: placement.MAC{2}, Up: true, Carrier: true, Ether: true}})
+type oneLink string
+
+func (node oneLink) Run(ctx context.Context, changed func([]placement.Interface)) error {
+	changed([]placement.Interface{{Name: "eth0", Index: 2, MAC: macOf(string(node)), Up: true, Carrier: true, Ether: true,
+		Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.250/24")}}})
 	<-ctx.Done()
 	return nil
 }
 
 // start runs the speaker of a node; stop ends it in good order and waits.
 func (l *lan) start(t *testing.T, node string, change ...func(*Config)) (s *Speaker, stop func()) {
-	m := &fakeMembership{lan: l, node: node, members: []string{node}, changed: make(chan struct{}, 1)}
-	l.speakers = append(l.speakers, m)
+	f := &fakeSpeaker{lan: l, node: node, members: []string{node}, changed: make(chan struct{}, 1), wire: make(chan struct{}, 1),
+		heard: map[netip.Addr]placement.Standing{}}
+	l.mu.Lock()
+	l.speakers = append(l.speakers, f)
+	l.mu.Unlock()
 	metrics, err := NewMetrics(prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := Config{Node: node, Metrics: metrics, Announcer: fakeAnnouncer{l, node}, Membership: m, Links: oneLink{}, Logger: log.NewNopLogger()}
+	config := Config{Node: node, Metrics: metrics, Announcer: fakeAnnouncer{f}, Membership: fakeMembership{f}, Links: oneLink(node),
+		Pulse: NewPulse(), Logger: log.NewNopLogger()}
 	for _, c := range change {
 		c(&config)
 	}
@@ -194,7 +281,7 @@ func assigned(name, ip string) corev1.Service {
 
 func TestOneOwnerThroughJoinDeathAndLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &lan{holds: map[string][]string{}}
+		l := newLAN()
 		seen := cluster(20, "n1", "n2", "n3")
 		stops := map[string]func(){}
 		for _, n := range []string{"n1", "n2", "n3"} {
@@ -209,26 +296,31 @@ func TestOneOwnerThroughJoinDeathAndLeave(t *testing.T) {
 		l.alive("n1", "n2", "n3")
 		synctest.Wait()
 		oneOwnerEach(t, l, 20, "n1", "n2", "n3")
+		before := l.String()
 
 		l.alive("n1", "n3")
+		synctest.Wait()
+		for i := range 20 {
+			ip := fmt.Sprintf("10.0.0.%d", i)
+			if !slices.ContainsFunc(l.owners(ip), func(n string) bool { return n != "n2" }) {
+				t.Errorf("%s is announced by %v, although the others hold n2 for dead", ip, l.owners(ip))
+			}
+			if strings.Contains(before, ip+" n1") && !slices.Contains(l.owners(ip), "n1") {
+				t.Errorf("%s has left n1 for nothing", ip)
+			}
+		}
 		stops["n2"]()
 		synctest.Wait()
 		oneOwnerEach(t, l, 20, "n1", "n3")
 
 		// In good order: nobody is without an answer at any time.
-		go stops["n3"]()
-		synctest.Wait()
-		for i := range 20 {
-			if owners := l.owners(fmt.Sprintf("10.0.0.%d", i)); !slices.Contains(owners, "n1") {
-				t.Errorf("10.0.0.%d is announced by %v while n3 leaves, want n1 to have taken over", i, owners)
-			}
-		}
-		if owners := l.String(); !strings.Contains(owners, "n3") {
-			t.Error("n3 fell silent before its successor could be heard")
-		}
-		time.Sleep(lingering)
+		l.gaps = nil
+		stops["n3"]()
 		synctest.Wait()
 		oneOwnerEach(t, l, 20, "n1")
+		if len(l.gaps) > 0 {
+			t.Errorf("while n3 left, nobody announced %v", l.gaps)
+		}
 		stops["n1"]()
 		if got := l.String(); got != "" {
 			t.Errorf("after the end: %s", got)
@@ -246,34 +338,47 @@ func oneOwnerEach(t *testing.T, l *lan, n int, among ...string) {
 	}
 }
 
-// TestAnnouncesAgainWhenMembersReturn: who was cut off has owned everything in its own eyes, and so have we.
-func TestAnnouncesAgainWhenMembersReturn(t *testing.T) {
+// TestStandsStill: a process that stood still answers nothing until it has asked the others what it missed.
+func TestStandsStill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &lan{holds: map[string][]string{}}
+		l := newLAN()
 		s, stop := l.start(t, "n1")
-		s.Observe(cluster(20, "n1", "n2"))
-		l.alive("n1", "n2")
+		s.Observe(cluster(1, "n1"))
 		synctest.Wait()
-		first := l.rounds["n1"]
-		l.alive("n1")
-		synctest.Wait()
-		s.Observe(cluster(20, "n1", "n2"))
-		synctest.Wait()
-		if l.rounds["n1"] != first {
-			t.Error("announces again because a member left, or for nothing")
+		if s.Pulse.last.Store(int64(time.Since(s.Pulse.start) - stall)); s.Pulse.Awake() {
+			t.Error("awake after it stood still")
 		}
-		l.alive("n1", "n2")
+		time.Sleep(beat)
 		synctest.Wait()
-		if l.rounds["n1"] == first {
-			t.Error("does not announce again after n2 has returned")
+		if !s.Pulse.Awake() || l.speakers[0].resyncs != 1 {
+			t.Errorf("awake: %v, asked the others %d times, want once", s.Pulse.Awake(), l.speakers[0].resyncs)
 		}
 		stop()
 	})
 }
 
+func TestPulse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPulse()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = p.Run(ctx) }()
+		if time.Sleep(10 * stall); !p.Awake() || len(p.Stood()) > 0 {
+			t.Fatal("not awake although it has run all the time")
+		}
+		p.last.Store(int64(time.Since(p.start) - stall))
+		if time.Sleep(beat); p.Awake() || !<-p.Stood() {
+			t.Fatal("awake although it stood still and has not caught up")
+		}
+		if p.GoOn(); !p.Awake() {
+			t.Error("not awake although it has caught up")
+		}
+	})
+}
+
 func TestStartsWithoutThoseThatNeverCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &lan{holds: map[string][]string{}}
+		l := newLAN()
 		s, stop := l.start(t, "n1")
 		s.Observe(cluster(1, "n1", "dead"))
 		synctest.Wait()
@@ -291,7 +396,8 @@ func TestStartsWithoutThoseThatNeverCome(t *testing.T) {
 
 func TestTriesAgainWhatFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &lan{holds: map[string][]string{}, broken: errors.New("eth0: no socket")}
+		l := newLAN()
+		l.broken = errors.New("eth0: no socket")
 		s, stop := l.start(t, "n1")
 		s.Observe(cluster(1, "n1"))
 		synctest.Wait()
@@ -378,7 +484,7 @@ func TestGoesByTheStateFile(t *testing.T) {
 	dir := t.TempDir()
 	inABubble := func(test func(t *testing.T, l *lan, s *Speaker)) {
 		synctest.Test(t, func(t *testing.T) {
-			l := &lan{holds: map[string][]string{}}
+			l := newLAN()
 			s, stop := l.start(t, "n1", func(c *Config) { c.StateDir = dir })
 			test(t, l, s)
 			stop()

@@ -21,7 +21,7 @@ const (
 	// stateFile is the one file in the state directory.
 	stateFile = "cluster.json"
 	// stateVersion changes with the meaning of the file; a file of another version is not used.
-	stateVersion = 1
+	stateVersion = 2
 	// hoping is how long a speaker that starts waits for the API server before it goes by its state file.
 	hoping = 3 * time.Second
 	// keeping is the time over which changes are gathered before the file is written.
@@ -83,7 +83,7 @@ func (s *Speaker) recall() {
 		return
 	}
 	_ = level.Warn(s.Logger).Log("msg", "the API server is away: going by the state file", "services", len(k.Facts.Services), "speakers", len(k.Peers))
-	s.know(k)
+	s.know(k, nil)
 }
 
 func readState(path string) (knowledge, error) {

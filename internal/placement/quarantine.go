@@ -1,0 +1,128 @@
+package placement
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// enough is how often in a row nobody must have answered for a quarantined address to be used again.
+const enough = 2
+
+// Stranger is somebody on the LAN who uses an address of ours.
+type Stranger struct {
+	IP        netip.Addr
+	MAC       MAC
+	Interface string // of Self, that it was heard on
+	// Held says that a Service was announced with the address when the stranger came.
+	Held bool
+}
+
+// check is the probing of a quarantined address that no Service has.
+type check struct {
+	round uint64
+	free  int       // how often in a row nobody has answered
+	next  time.Time // when to probe again; zero: a probe is under way
+}
+
+// quarantine tells which strangers we know of, and looks after the addresses in quarantine: of one that is
+// announced, the owner knows whether the stranger is gone; one that no Service has, one node probes.
+func (p *pass) quarantine() {
+	for ip, o := range p.own {
+		if o.conceded.IsZero() && (o.Rival != MAC{}) {
+			p.decision.Found = append(p.decision.Found, Stranger{IP: ip, MAC: o.Rival, Interface: o.rivalOn, Held: o.Phase == Announcing})
+		}
+	}
+	checked := map[netip.Addr]bool{}
+	for _, ip := range p.Quarantined {
+		switch a := p.at[ip]; {
+		case a == nil:
+			if names := p.checks(ip); len(names) > 0 {
+				checked[ip] = true
+				p.probe(ip, names)
+			}
+		case a.owner == p.Self && p.own[ip] != nil && p.own[ip].Phase == Announcing && (p.own[ip].Rival == MAC{}):
+			p.decision.Gone = append(p.decision.Gone, ip)
+		}
+	}
+	for ip := range p.checking {
+		if !checked[ip] {
+			delete(p.checking, ip)
+		}
+	}
+	slices.SortFunc(p.decision.Found, func(a, b Stranger) int { return a.IP.Compare(b.IP) })
+}
+
+// checks returns the interfaces on which Self is to probe an address that no Service has: one node does, of
+// those with the subnet where there are any.
+func (p *pass) checks(ip netip.Addr) []string {
+	best, names := "", []string(nil)
+	within := false
+	for _, node := range p.Members {
+		if !p.mayOwn(node) {
+			continue
+		}
+		on, reaches := p.probeOn(node, ip)
+		switch {
+		case len(on) == 0, within && !reaches:
+		case best == "", reaches && !within, affinity(node, ip) > affinity(best, ip):
+			best, names, within = node, on, reaches
+		}
+	}
+	if best != p.Self {
+		return nil
+	}
+	return names
+}
+
+func (p *pass) probeOn(node string, ip netip.Addr) (names []string, reaches bool) {
+	var all []string
+	for _, i := range p.Reports[node].Interfaces {
+		if !i.Suitable() {
+			continue
+		}
+		all = append(all, i.Name)
+		if i.reaches(ip) {
+			names = append(names, i.Name)
+		}
+	}
+	if len(names) > 0 {
+		return names, true
+	}
+	return all, false
+}
+
+func (p *pass) probe(ip netip.Addr, names []string) {
+	c := p.checking[ip]
+	if c == nil {
+		p.round++
+		c = &check{round: p.round}
+		p.checking[ip] = c
+	}
+	s := p.standings[ip]
+	switch {
+	case !c.next.IsZero() && !p.Now.Before(c.next):
+		p.round++
+		c.round, c.next = p.round, time.Time{}
+	case s.Phase == Taken:
+		c.free = 0
+		p.decision.Found = append(p.decision.Found, Stranger{IP: ip, MAC: s.Rival, Interface: s.RivalOn})
+		p.probeAgain(c)
+	case s.Phase == Free && c.next.IsZero():
+		c.free++
+		p.probeAgain(c)
+	}
+	if c.free >= enough {
+		p.decision.Gone = append(p.decision.Gone, ip)
+	}
+	if !c.next.IsZero() {
+		p.wakeAt(c.next)
+	}
+	p.decision.Announcements = append(p.decision.Announcements, Announcement{IP: ip, Interfaces: names, Round: c.round, Probe: ProbeOnly})
+}
+
+func (p *pass) probeAgain(c *check) {
+	if c.next.IsZero() {
+		c.next = p.Now.Add(max(p.options.Recheck, time.Second))
+	}
+}

@@ -1,0 +1,433 @@
+package speaker
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"golang.org/x/time/rate"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/lanyard-lb/lanyard/api/v1beta1"
+	"github.com/lanyard-lb/lanyard/internal/kube"
+	"github.com/lanyard-lb/lanyard/internal/placement"
+)
+
+const (
+	// sustained is how many Services a second one speaker reports, and atOnce how many after a quiet time: when
+	// thousands of addresses have moved, the API server has other work, too.
+	sustained = 20
+	atOnce    = 50
+	// gathering is the time over which what is told is gathered before it is looked at.
+	gathering = 200 * time.Millisecond
+	// passing is how long a state that goes away by itself must last to be reported.
+	passing = time.Second
+	// patience is how long one report may take.
+	patience = 10 * time.Second
+	// sweeping is the time between two searches for what nobody remembers to take away, or resweeping after
+	// one that failed; young is the age under which a find is left alone: we may not have heard yet what it
+	// was made for.
+	sweeping   = 10 * time.Minute
+	resweeping = time.Minute
+	young      = time.Minute
+)
+
+// Writer is the API server as a Reporter needs it. *kube.Cluster is one.
+type Writer interface {
+	WriteServiceStatus(ctx context.Context, seen *corev1.Service, s kube.ServiceStatus) error
+	WriteL2Status(ctx context.Context, owner *corev1.Service, status v1beta1.ServiceL2StatusStatus) error
+	DeleteL2Status(ctx context.Context, namespace, name string) error
+	ListL2Statuses(ctx context.Context) ([]v1beta1.ServiceL2Status, error)
+}
+
+var _ Writer = (*kube.Cluster)(nil)
+
+// Reporting is what a pass has come to. Nobody may change what it refers to.
+type Reporting struct {
+	Self     string
+	Members  []string
+	Verdicts []placement.Verdict         // sorted by address
+	Reports  map[string]placement.Report // by node
+	Services []corev1.Service            // as observed; nil while the API server has not told of them
+}
+
+// ReporterConfig of a Reporter. Every field is needed, but Class.
+type ReporterConfig struct {
+	Class   string // as of Config
+	Writer  Writer
+	Event   func(on client.Object, eventType, reason, action, note string)
+	Metrics *Metrics
+	Logger  log.Logger
+}
+
+// A Reporter tells the API server how the addresses of Services are announced: by the condition
+// lanyard.dev/Announced, by ServiceL2Statuses, and by an event when the reason or an announcing node is
+// another one. Each Service is reported by one node: the owner of its lowest address that has one; where none
+// has, the first member. Reports are few, paced, and of the newest state only; troubles come first.
+type Reporter struct {
+	ReporterConfig
+	limit *rate.Limiter
+	touch chan struct{} // something has been told
+
+	mu   sync.Mutex
+	told *Reporting // since the last look, or nil
+
+	// What follows belongs to Run.
+	known   *Reporting
+	looked  time.Time // when told was looked at last
+	entries map[string]*entry
+	pending map[*entry]bool // those that the API server does not know as they are
+	outage  int             // attempts that failed since the API server last answered
+	away    time.Time       // until when it is not to be tried
+	resweep time.Time       // when the next sweep is due
+}
+
+// NewReporter returns a Reporter. It starts nothing.
+func NewReporter(c ReporterConfig) *Reporter {
+	return &Reporter{ReporterConfig: c, limit: rate.NewLimiter(sustained, atOnce), touch: make(chan struct{}, 1),
+		entries: map[string]*entry{}, pending: map[*entry]bool{}}
+}
+
+// Tell takes in the outcome of a pass, in place of those before. It returns at once.
+func (r *Reporter) Tell(n Reporting) {
+	r.mu.Lock()
+	r.told = &n
+	r.mu.Unlock()
+	touch(r.touch)
+}
+
+// Run reports what is told, until ctx ends. That the API server is away is no error.
+func (r *Reporter) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		now := time.Now()
+		r.look(now)
+		if r.sweepDue(now) {
+			r.attempt(ctx, r.sweep)
+			continue
+		}
+		if e, _ := r.next(now); e == nil {
+			r.pause(ctx, now)
+			continue
+		}
+		if r.limit.Wait(ctx) != nil {
+			break
+		}
+		now = time.Now()
+		r.look(now)
+		if e, _ := r.next(now); e != nil {
+			r.write(ctx, e)
+		}
+	}
+	return nil
+}
+
+// pause waits until there is something to do.
+func (r *Reporter) pause(ctx context.Context, now time.Time) {
+	_, at := r.next(now)
+	if r.mine() {
+		at = sooner(at, r.resweep)
+	}
+	touched := r.touch
+	if rest := r.looked.Add(gathering); rest.After(now) && r.news() {
+		at, touched = sooner(at, rest), nil
+	}
+	var wake <-chan time.Time
+	if !at.IsZero() {
+		timer := time.NewTimer(at.Sub(now))
+		defer timer.Stop()
+		wake = timer.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-touched:
+	case <-wake:
+	}
+}
+
+// news reports whether something has been told since the last look.
+func (r *Reporter) news() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.told != nil
+}
+
+// sooner is the earlier of two times, where zero is never; later is the later.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// look takes in what was told, unless the last look is too recent.
+func (r *Reporter) look(now time.Time) {
+	if now.Sub(r.looked) < gathering {
+		return
+	}
+	r.mu.Lock()
+	told := r.told
+	r.told = nil
+	r.mu.Unlock()
+	if told == nil {
+		return
+	}
+	r.looked, r.known = now, told
+	services := make(map[string]*corev1.Service, len(told.Services))
+	for i := range told.Services {
+		services[told.Services[i].Namespace+"/"+told.Services[i].Name] = &told.Services[i]
+	}
+	held := verdictsByService(told.Verdicts)
+	for name, verdicts := range held {
+		if reporter(verdicts, told.Members) != told.Self {
+			r.forget(name)
+			continue
+		}
+		e := r.entries[name]
+		if e == nil {
+			e = &entry{name: name}
+			r.entries[name] = e
+		}
+		e.meet(services[name])
+		e.learn(verdicts, told.Reports, now)
+		r.settle(e)
+	}
+	for name, e := range r.entries {
+		if len(held[name]) > 0 {
+			continue
+		}
+		if told.Services != nil && services[name] == nil {
+			r.forget(name) // its ServiceL2Status goes with it
+			continue
+		}
+		e.meet(services[name])
+		e.end()
+		r.settle(e)
+	}
+}
+
+func verdictsByService(verdicts []placement.Verdict) map[string][]*placement.Verdict {
+	held := map[string][]*placement.Verdict{}
+	for i := range verdicts {
+		for _, s := range verdicts[i].Services {
+			held[s] = append(held[s], &verdicts[i])
+		}
+	}
+	return held
+}
+
+// reporter is the one node that reports a Service, as all nodes see it that come to the same verdicts.
+func reporter(verdicts []*placement.Verdict, members []string) string {
+	for _, v := range verdicts {
+		if v.Owner != "" {
+			return v.Owner
+		}
+	}
+	return first(members)
+}
+
+func first(members []string) string {
+	if len(members) == 0 {
+		return ""
+	}
+	return slices.Min(members)
+}
+
+func (r *Reporter) forget(name string) {
+	if e := r.entries[name]; e != nil {
+		delete(r.pending, e)
+		delete(r.entries, name)
+	}
+}
+
+// settle notes whether there is something to write.
+func (r *Reporter) settle(e *entry) {
+	if e.differs() {
+		r.pending[e] = true
+	} else {
+		delete(r.pending, e)
+	}
+}
+
+// next is the most urgent of the entries whose time has come, or nil and when there may be one; zero: never.
+func (r *Reporter) next(now time.Time) (most *entry, at time.Time) {
+	for e := range r.pending {
+		due := later(e.due(), r.away)
+		switch {
+		case due.After(now):
+			at = sooner(at, due)
+		case most == nil || cmp.Or(cmp.Compare(e.urgency(), most.urgency()), cmp.Compare(e.name, most.name)) < 0:
+			most = e
+		}
+	}
+	return most, at
+}
+
+// write reports one Service and notes how that went.
+func (r *Reporter) write(ctx context.Context, e *entry) {
+	r.attempt(ctx, func(ctx context.Context) error {
+		err := r.report(ctx, e)
+		e.tried(time.Now(), apierrors.IsConflict(err) || apierrors.IsNotFound(err))
+		switch {
+		case err == nil && e.gone:
+			r.forget(e.name)
+		case err == nil:
+			r.settle(e)
+		case apierrors.IsConflict(err) || apierrors.IsNotFound(err):
+			r.Metrics.reported("conflict")
+			return nil // news of the Service is on its way
+		}
+		return err
+	})
+}
+
+// attempt makes one request of the API server, or a few, and takes note of whether it is there.
+func (r *Reporter) attempt(ctx context.Context, do func(context.Context) error) {
+	limited, cancel := context.WithTimeout(ctx, patience)
+	err := do(limited)
+	cancel()
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		if r.outage > 0 {
+			_ = level.Info(r.Logger).Log("msg", "the API server takes reports again")
+		}
+		r.outage = 0
+	case isAway(err):
+		r.Metrics.reported("failed")
+		if r.outage == 0 {
+			_ = level.Warn(r.Logger).Log("msg", "the API server takes no reports, trying again", "err", err)
+		}
+		r.away = time.Now().Add(backoff(r.outage))
+		r.outage++
+	default:
+		r.Metrics.reported("failed")
+		_ = level.Error(r.Logger).Log("msg", "could not report, trying again", "err", err)
+	}
+}
+
+// isAway reports whether an error tells of the API server, and not of one object.
+func isAway(err error) bool {
+	if meta.IsNoMatchError(err) {
+		return false // a CRD is missing
+	}
+	switch apierrors.ReasonForError(err) {
+	case metav1.StatusReasonUnknown, metav1.StatusReasonTimeout, metav1.StatusReasonServerTimeout,
+		metav1.StatusReasonServiceUnavailable, metav1.StatusReasonTooManyRequests:
+		return true
+	}
+	return false
+}
+
+// backoff doubles from a second to a minute.
+func backoff(attempts int) time.Duration { return min(time.Second<<min(attempts, 6), time.Minute) }
+
+// report writes what differs.
+func (r *Reporter) report(ctx context.Context, e *entry) error {
+	if e.gone {
+		return r.withdraw(ctx, e)
+	}
+	if want := e.condition(time.Now()); e.conditionDiffers() {
+		before := e.current()
+		if err := r.Writer.WriteServiceStatus(ctx, e.service, kube.ServiceStatus{LeaveIngress: true, Condition: want}); err != nil {
+			return err
+		}
+		e.wrote, e.wroteOn = &want, e.service.ResourceVersion
+		r.tellChange(e.service, before, want)
+	}
+	if e.l2Differs() {
+		if err := r.Writer.WriteL2Status(ctx, e.service, e.want.l2); err != nil {
+			return err
+		}
+		l2 := e.want.l2
+		e.l2, e.l2Of = &l2, e.service.UID
+	}
+	r.Metrics.reported("written")
+	return nil
+}
+
+// tellChange records an event when the reason is another one, or an address has another node.
+func (r *Reporter) tellChange(on *corev1.Service, before *metav1.Condition, now metav1.Condition) {
+	if before != nil && before.Status == now.Status && before.Reason == now.Reason &&
+		slices.Equal(announcersIn(before.Message), announcersIn(now.Message)) {
+		return
+	}
+	r.Event(on, eventType(now), now.Reason, "Announce", now.Message)
+}
+
+// withdraw takes away what was written of a Service that has no address of ours any more.
+func (r *Reporter) withdraw(ctx context.Context, e *entry) error {
+	if e.current() != nil {
+		err := r.Writer.WriteServiceStatus(ctx, e.service, kube.ServiceStatus{LeaveIngress: true, Remove: true,
+			Condition: metav1.Condition{Type: v1beta1.ConditionAnnounced}})
+		if err != nil {
+			return err
+		}
+		e.wrote, e.wroteOn = nil, e.service.ResourceVersion
+	}
+	if err := r.Writer.DeleteL2Status(ctx, e.service.Namespace, e.service.Name); err != nil {
+		return err
+	}
+	r.Metrics.reported("written")
+	return nil
+}
+
+// mine reports whether the sweep is for this node to make.
+func (r *Reporter) mine() bool {
+	return r.known != nil && r.known.Services != nil && first(r.known.Members) == r.known.Self
+}
+
+func (r *Reporter) sweepDue(now time.Time) bool { return r.mine() && !now.Before(r.resweep) }
+
+// sweep looks for conditions and ServiceL2Statuses of Services that have no address of ours: those who wrote
+// them may be gone. Where the Service is gone, too, its ServiceL2Status goes with it by itself.
+func (r *Reporter) sweep(ctx context.Context) error {
+	r.resweep = time.Now().Add(resweeping)
+	list, err := r.Writer.ListL2Statuses(ctx)
+	if err != nil {
+		return fmt.Errorf("look for what is left over: %w", err)
+	}
+	now := time.Now()
+	r.resweep = now.Add(sweeping)
+	left := map[string]bool{}
+	for i := range list {
+		if now.Sub(list[i].CreationTimestamp.Time) >= young {
+			left[list[i].Namespace+"/"+list[i].Name] = true
+		}
+	}
+	held := verdictsByService(r.known.Verdicts)
+	for i := range r.known.Services {
+		s := &r.known.Services[i]
+		name := s.Namespace + "/" + s.Name
+		stale := left[name] || meta.FindStatusCondition(s.Status.Conditions, v1beta1.ConditionAnnounced) != nil
+		if !stale || len(held[name]) > 0 || r.entries[name] != nil || r.isAnothers(s) {
+			continue
+		}
+		e := &entry{name: name}
+		e.meet(s)
+		e.end()
+		r.entries[name] = e
+		r.settle(e)
+	}
+	return nil
+}
+
+// isAnothers reports whether a Service is of a class that another load balancer, be it a second Lanyard, serves.
+func (r *Reporter) isAnothers(s *corev1.Service) bool {
+	return s.Spec.Type == corev1.ServiceTypeLoadBalancer && !kube.IsOurs(s, r.Class)
+}
