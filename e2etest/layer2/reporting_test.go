@@ -183,7 +183,7 @@ func nothingNew(t *testing.T, c *cluster) {
 	c.Advertise(t, "unrelated")
 	c.Create(t, serviceYAML("unrelated", dualStack))
 	c.Owners(t, c.Assigned(t, "unrelated", 2)...) // by now the speakers have seen what was before
-	must(t, c.Process("cp", "controller").Restart())
+	c.restartController(t)
 	c.Patch(t, "L2Advertisement", "still", `{"metadata":{"labels":{"example.com/colour":"blue"}}}`)
 	c.staysPut(t, 2*time.Second, owners)
 
@@ -201,6 +201,16 @@ func nothingNew(t *testing.T, c *cluster) {
 	if now, err := c.l2status(t, "still"); err != nil || now.Metadata.ResourceVersion != have.Metadata.ResourceVersion {
 		t.Errorf("the object of the Service was written to (%v): it was %+v and is %+v now", err, have, now)
 	}
+}
+
+// restartController restarts the controller in good order, so that it need not wait for a lease.
+func (c *cluster) restartController(t *testing.T) {
+	t.Helper()
+	controller := c.Process("cp", "controller")
+	must(t, controller.Term())
+	_, err := controller.Wait(within(t, 20*time.Second))
+	must(t, err)
+	must(t, controller.Restart())
 }
 
 // refreshed: with --announce-refresh owners announce what they have at that pace for ever, for switches that forget.

@@ -144,6 +144,7 @@ func subnetsIgnored(t *testing.T, c *cluster) {
 	for _, ip := range ips {
 		c.on(t, 1, []string{"n1", "n2"}, ip)
 	}
+	eventually(t, 2*time.Second, func() error { return c.unansweredIn(0, ips...) }) // n3 cannot see its successor announce
 	c.notOn(t, 0, ips...)
 }
 
