@@ -35,7 +35,7 @@ test-unit: ## unit, property, fuzz-seed and veth tests
 
 .PHONY: test-lab
 test-lab: lab-build build ## the suites against a real API server, real kube-proxies and real ARP and NDP
-	@if [ "$$(id -u)" != 0 ]; then echo "LEFT OUT: the lab suites need root (network namespaces)"; else cd e2etest && go test -race -timeout 40m -p 1 ./...; fi
+	@if [ "$$(id -u)" != 0 ]; then echo "LEFT OUT: the lab suites need root (network namespaces)"; else cd e2etest && go test -race -timeout 60m -p 1 ./...; fi
 
 .PHONY: race-lab
 race-lab: lab-build ## the lab suites with daemons that detect races (slow; their timing means nothing)

@@ -209,6 +209,7 @@ func (s *stage) freeze(t *testing.T) {
 	owners := s.Owners(t, s.ips...)
 	s.pester(t, w.said)
 	thawed := time.Now()
+	defer func() { w.said.unclaimed(t, s.victim, thawed, s.ips...) }() // whatever else is wrong
 	must(t, speaker.Thaw())
 	w.stays(t, owners)
 	if _, err := w.said.Wait(within(t, 5*time.Second), func(f lab.Frame) bool {
@@ -216,7 +217,6 @@ func (s *stage) freeze(t *testing.T) {
 	}); err != nil {
 		t.Errorf("the thawed speaker has not been heard at all: the test is blind: %v", err)
 	}
-	w.said.unclaimed(t, s.victim, thawed, s.ips...)
 	w.answered(t, "thawed")
 }
 

@@ -55,7 +55,7 @@ func (w *wire) unclaimed(t *testing.T, host string, since time.Time, ips ...neti
 	t.Helper()
 	for _, ip := range ips {
 		if frames := w.claims(ip, since, host); len(frames) > 0 {
-			t.Errorf("%s claimed %s %v after: %s", host, ip, frames[0].Time.Sub(since).Round(time.Millisecond), lines(frames))
+			t.Errorf("%s claimed %s %d times, first %v after: %s", host, ip, len(frames), frames[0].Time.Sub(since).Round(time.Millisecond), frames[0])
 		}
 	}
 }
