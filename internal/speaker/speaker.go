@@ -30,6 +30,8 @@ const (
 	lingering = 300 * time.Millisecond
 	// resyncing is how long a speaker that stood still asks the others what it has missed.
 	resyncing = time.Second
+	// remembering is how long a node that is no member any more is still no stranger on the wire.
+	remembering = time.Hour
 	// retrying is the pause before what could not be announced is tried again.
 	retrying = time.Second
 )
@@ -78,10 +80,11 @@ type Config struct {
 type Speaker struct {
 	Config
 	dirty    chan struct{}
-	snapshot config.Snapshot   // of the last Observe, which alone uses it
-	learned  chan struct{}     // the API server has told something that is not kept yet
-	elector  *placement.Layer2 // of the loop, which alone uses it
-	handed   chan struct{}     // closed when all has been handed over that can be
+	snapshot config.Snapshot             // of the last Observe, which alone uses it
+	learned  chan struct{}               // the API server has told something that is not kept yet
+	elector  *placement.Layer2           // of the loop, which alone uses it
+	met      map[placement.MAC]time.Time // interfaces of other nodes, and when they were told of last; the loop's, too
+	handed   chan struct{}               // closed when all has been handed over that can be
 
 	mu         sync.Mutex
 	observed   *knowledge // nil until the API server's state is known
@@ -99,7 +102,7 @@ type Speaker struct {
 // New returns a Speaker. It starts nothing.
 func New(c Config) *Speaker {
 	return &Speaker{Config: c, dirty: make(chan struct{}, 1), learned: make(chan struct{}, 1),
-		elector: placement.NewLayer2(c.Options), handed: make(chan struct{})}
+		elector: placement.NewLayer2(c.Options), met: map[placement.MAC]time.Time{}, handed: make(chan struct{})}
 }
 
 // Observe takes in the state of the cluster. It returns at once, and is called by one goroutine.
@@ -320,7 +323,7 @@ func (s *Speaker) pass(f placement.Facts) (wake <-chan time.Time) {
 	lost := s.lost(f.Members)
 	d := s.elector.Decide(f)
 	s.Metrics.taken(d.Taken, lost, f.Now)
-	err := s.Announcer.Set(announce.Want{Interfaces: f.Reports[s.Node].Interfaces, Announcements: d.Announcements, Peers: peerMACs(f)})
+	err := s.Announcer.Set(announce.Want{Interfaces: f.Reports[s.Node].Interfaces, Announcements: d.Announcements, Peers: s.peers(f)})
 	if f.Stood {
 		s.Pulse.GoOn()
 	}
@@ -381,14 +384,23 @@ func (s *Speaker) lost(members []string) []string {
 	return slices.DeleteFunc(slices.Clone(before), func(m string) bool { return slices.Contains(members, m) })
 }
 
-func peerMACs(f placement.Facts) map[placement.MAC]bool {
-	macs := map[placement.MAC]bool{}
+// peers returns the MAC addresses of the other nodes, also of those that were members within the last hour:
+// after a partition, their frames come before their gossip does.
+func (s *Speaker) peers(f placement.Facts) map[placement.MAC]bool {
 	for node, r := range f.Reports {
 		for _, i := range r.Interfaces {
 			if node != f.Self {
-				macs[i.MAC] = true
+				s.met[i.MAC] = f.Now
 			}
 		}
+	}
+	macs := make(map[placement.MAC]bool, len(s.met))
+	for mac, last := range s.met {
+		if f.Now.Sub(last) > remembering {
+			delete(s.met, mac)
+			continue
+		}
+		macs[mac] = true
 	}
 	return macs
 }

@@ -532,3 +532,22 @@ func TestGoesByTheStateFile(t *testing.T) {
 		}
 	})
 }
+
+// TestPeersAreNoStrangers: a node that was a member is known on the wire for a while after it was lost.
+func TestPeersAreNoStrangers(t *testing.T) {
+	s := New(Config{})
+	nic := func(mac placement.MAC) placement.Report {
+		return placement.Report{Interfaces: []placement.Interface{{MAC: mac}}}
+	}
+	f := placement.Facts{Self: "n1", Now: time.Now(), Reports: map[string]placement.Report{"n1": nic(macOf("n1")), "n2": nic(macOf("n2"))}}
+	if got := s.peers(f); len(got) != 1 || !got[macOf("n2")] {
+		t.Errorf("peers %v, want n2 alone", got)
+	}
+	delete(f.Reports, "n2")
+	if f.Now = f.Now.Add(remembering); !s.peers(f)[macOf("n2")] {
+		t.Error("n2 is a stranger as soon as it is lost")
+	}
+	if f.Now = f.Now.Add(time.Second); len(s.peers(f)) > 0 {
+		t.Error("n2 is remembered for ever")
+	}
+}
