@@ -2,6 +2,7 @@ package placement
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -13,6 +14,15 @@ type Report struct {
 	Claims []Claim
 	// Leaving says that the node hands over what it has and takes nothing.
 	Leaving bool
+}
+
+// Weakened returns the report with all claims weak.
+func (r Report) Weakened() Report {
+	r.Claims = slices.Clone(r.Claims)
+	for i := range r.Claims {
+		r.Claims[i].Weak = true
+	}
+	return r
 }
 
 // A Claim is a node's word that it owns an address: it announces it, or is about to.

@@ -34,8 +34,8 @@ func (p *Pulse) Awake() bool {
 // Stood has true waiting after the process stood still.
 func (p *Pulse) Stood() <-chan bool { return p.stood }
 
-// GoOn says that what was missed is made up for.
-func (p *Pulse) GoOn() { p.held.Store(false) }
+// GoOn says that what was missed until Stood was read is made up for.
+func (p *Pulse) GoOn() { p.held.Store(len(p.stood) > 0) }
 
 // Run watches until ctx ends.
 func (p *Pulse) Run(ctx context.Context) error {

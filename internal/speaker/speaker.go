@@ -84,6 +84,7 @@ type Speaker struct {
 	learned  chan struct{}               // the API server has told something that is not kept yet
 	elector  *placement.Layer2           // of the loop, which alone uses it
 	met      map[placement.MAC]time.Time // interfaces of other nodes, and when they were told of last; the loop's, too
+	told     placement.Report            // what the others were told of last; the loop's, too
 	handed   chan struct{}               // closed when all has been handed over that can be
 
 	mu         sync.Mutex
@@ -246,9 +247,13 @@ func (s *Speaker) decide(ctx context.Context) error {
 	}
 }
 
-// catchUp asks the others what we have missed while this process stood still.
+// catchUp asks the others what we have missed while this process stood still. They hear first that our claims
+// are weak: asking brings them our report, and and by older claims we would win back what they have taken over.
 func (s *Speaker) catchUp(ctx context.Context) {
 	_ = level.Warn(s.Logger).Log("msg", "this process stood still: asking the others what has become of its addresses")
+	if len(s.told.Claims) > 0 {
+		s.tell(s.told.Weakened())
+	}
 	limited, cancel := context.WithTimeout(ctx, resyncing)
 	defer cancel()
 	if err := s.Membership.Resync(limited); err != nil && ctx.Err() == nil {
@@ -259,8 +264,13 @@ func (s *Speaker) catchUp(ctx context.Context) {
 // introduce tells the others of our interfaces before we own anything.
 func (s *Speaker) introduce(f *placement.Facts) {
 	if f != nil {
-		s.Membership.Publish(placement.Report{Interfaces: f.Reports[s.Node].Interfaces})
+		s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces})
 	}
+}
+
+func (s *Speaker) tell(r placement.Report) {
+	s.told = r
+	s.Membership.Publish(r)
 }
 
 func (s *Speaker) setSettled() {
@@ -327,7 +337,7 @@ func (s *Speaker) pass(f placement.Facts) (wake <-chan time.Time) {
 	if f.Stood {
 		s.Pulse.GoOn()
 	}
-	s.Membership.Publish(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: d.Claims, Leaving: f.Leaving})
+	s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: d.Claims, Leaving: f.Leaving})
 	if err != nil {
 		_ = level.Error(s.Logger).Log("msg", "not everything could be announced, trying again", "err", err)
 	}

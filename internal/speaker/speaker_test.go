@@ -105,6 +105,7 @@ type fakeSpeaker struct {
 	wire    chan struct{} // announcer
 	heard   map[netip.Addr]placement.Standing
 	resyncs int
+	asked   placement.Report // what we had told when we asked the others last
 	left    bool
 }
 
@@ -203,6 +204,7 @@ func (m fakeMembership) Resync(context.Context) error {
 	m.lan.mu.Lock()
 	defer m.lan.mu.Unlock()
 	m.resyncs++
+	m.asked = m.lan.reports[m.node]
 	return nil
 }
 
@@ -356,6 +358,9 @@ func TestStandsStill(t *testing.T) {
 		if !s.Pulse.Awake() || l.speakers[0].resyncs != 1 {
 			t.Errorf("awake: %v, asked the others %d times, want once", s.Pulse.Awake(), l.speakers[0].resyncs)
 		}
+		if told := l.speakers[0].asked; len(told.Claims) != 1 || !told.Claims[0].Weak {
+			t.Errorf("it asked the others after it told them %+v, want a weak claim", told)
+		}
 		stop()
 	})
 }
@@ -375,6 +380,11 @@ func TestPulse(t *testing.T) {
 		}
 		if p.GoOn(); !p.Awake() {
 			t.Error("not awake although it has caught up")
+		}
+		p.last.Store(int64(time.Since(p.start) - stall))
+		time.Sleep(beat)
+		if p.GoOn(); p.Awake() {
+			t.Error("awake although it stood still again while it caught up")
 		}
 	})
 }
