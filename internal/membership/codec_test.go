@@ -33,7 +33,7 @@ func fullRecord() record {
 			}},
 			{seq: 2, key: itemKey{iface: "eth1"}, gone: true},
 			{seq: 3, key: itemKey{addr: four}, claim: &placement.Claim{
-				IP: four, Since: at, Weak: true, Phase: placement.Free, Rival: placement.MAC{6, 5, 4, 3, 2, 1}, Successor: "node-b",
+				IP: four, Since: at, Weak: true, Phase: placement.Free, Rival: placement.MAC{6, 5, 4, 3, 2, 1}, Successor: "node-b", After: "node-c",
 			}},
 			{seq: 4, key: itemKey{addr: four.Next()}, claim: &placement.Claim{
 				IP: four.Next(), Since: at.Add(-time.Millisecond), Phase: placement.Probing, Successor: "node-b",
