@@ -248,7 +248,7 @@ func (s *Speaker) decide(ctx context.Context) error {
 }
 
 // catchUp asks the others what we have missed while this process stood still. They hear first that our claims
-// are weak: asking brings them our report, and and by older claims we would win back what they have taken over.
+// are weak: asking brings them our report, and by its older claims we would win back what they have taken over.
 func (s *Speaker) catchUp(ctx context.Context) {
 	_ = level.Warn(s.Logger).Log("msg", "this process stood still: asking the others what has become of its addresses")
 	if len(s.told.Claims) > 0 {
