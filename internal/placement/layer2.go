@@ -44,6 +44,7 @@ type Layer2 struct {
 type memory struct {
 	expected string    // the node that ought to claim it,
 	until    time.Time // by then
+	missed   []string  // nodes that did not, since somebody had it last
 	stranded time.Time // since when its owner should not own it; zero: it may
 	used     bool      // a node of ours has announced it
 }
@@ -294,6 +295,9 @@ func (p *pass) standOne(a *address) {
 	}
 	if winner.claim.Successor == "" {
 		a.memory.expected = ""
+		if a.group.has(winner.node) {
+			a.memory.missed = nil
+		}
 	}
 	a.owner, a.claimed = winner.node, true
 	p.load[a.owner]++
@@ -302,7 +306,8 @@ func (p *pass) standOne(a *address) {
 func (p *pass) unsettled() { p.calm = false }
 
 // place finds an owner for each address that has none: the node that is expected to claim it, as long as it is
-// given time, else the one that is elected. Loads grow in the order of addresses, so that all nodes that know
+// given time, else the one that is elected of those that were not given time in vain: one that is alive may not
+// know of the address, as the API server is away for it. Loads grow in the order of addresses, so that all nodes that know
 // the same claims come to the same.
 func (p *pass) place() {
 	var open []*address
@@ -314,13 +319,14 @@ func (p *pass) place() {
 			a.owner = a.memory.expected
 			p.load[a.owner]++
 		default:
+			a.miss(a.memory.expected)
 			a.group.unclaimed++
 			open = append(open, a)
 		}
 		p.unsettled()
 	}
 	for _, a := range open {
-		a.owner = p.wished(a)
+		a.owner = p.wished(a, a.group)
 		a.group.unclaimed--
 		p.load[a.owner]++
 		a.memory.expected, a.memory.until = a.owner, p.Now.Add(expecting)
@@ -332,12 +338,27 @@ func (p *pass) place() {
 	}
 }
 
-// wished is where an address should go: where its Services want it, else to the elected node.
-func (p *pass) wished(a *address) string {
-	if a.group.has(a.moveTo) {
+// miss notes that a node that might have claimed an address did not.
+func (a *address) miss(node string) {
+	if a.group.has(node) && !slices.Contains(a.memory.missed, node) {
+		a.memory.missed = append(a.memory.missed, node)
+	}
+}
+
+// wished is where an address should go: where its Services want it, else to the elected node; of those that did
+// not claim it, to none as long as there are others.
+func (p *pass) wished(a *address, g *group) string {
+	if g.has(a.moveTo) && !slices.Contains(a.memory.missed, a.moveTo) {
 		return a.moveTo
 	}
-	return p.elect(a.ip, a.group)
+	if to := p.elect(a.ip, g, a.memory.missed...); to != "" {
+		return to
+	}
+	if rest := g.without(a.memory.missed...); len(rest.nodes) > 0 {
+		return p.elect(a.ip, rest)
+	}
+	a.memory.missed = nil
+	return p.elect(a.ip, g)
 }
 
 // conclude writes the decision down.

@@ -231,18 +231,10 @@ func (p *pass) retreat(a *address, o *own) {
 		p.wakeAt(due)
 		return
 	}
-	group := a.group
-	if o.Successor != "" && len(group.nodes) > 1 {
-		group = group.without(o.Successor)
+	a.miss(o.Successor)
+	if to := p.wished(a, a.group); to != "" {
+		p.handOver(a, o, to)
 	}
-	to := a.moveTo
-	if !group.has(to) {
-		to = p.elect(a.ip, group)
-	}
-	if to == "" {
-		return
-	}
-	p.handOver(a, o, to)
 }
 
 // handOver names the successor.
