@@ -102,6 +102,7 @@ type pass struct {
 	load      map[string]int // addresses per node, also those that are expected to go there
 	standings map[netip.Addr]Standing
 	calm      bool // nothing is on the move
+	stirred   bool // something has changed, beside what is handed over by nodes that may own it
 }
 
 // address is one address in a pass.
@@ -128,7 +129,10 @@ type claimant struct {
 func (l *Layer2) Decide(f Facts) Decision {
 	p := &pass{
 		Layer2: l, Facts: f, groups: map[string]*group{}, subnets: map[string]subnets{},
-		load: map[string]int{}, standings: make(map[netip.Addr]Standing, len(f.Standings)), calm: slices.Equal(l.members, f.Members),
+		load: map[string]int{}, standings: make(map[netip.Addr]Standing, len(f.Standings)), calm: true,
+	}
+	if !slices.Equal(l.members, f.Members) {
+		p.unsettled()
 	}
 	l.members = f.Members
 	for _, s := range f.Standings {
@@ -227,13 +231,13 @@ func (p *pass) listClaims() {
 }
 
 // compare puts the claim that stands before the others: of a node that may own the address before one that may
-// not, one that is not being handed over, one that has got somewhere, one that is not weak, the older one. Ties
-// go by hash, then name.
+// not, one that is not being handed over, one that has got somewhere and was not stopped by a stranger, one that
+// is not weak, the older one. Ties go by hash, then name.
 func (a *address) compare(x, y claimant) int {
 	return cmp.Or(
 		first(a.group.has(x.node), a.group.has(y.node)),
 		first(x.claim.Successor == "", y.claim.Successor == ""),
-		first(x.claim.Phase != Pending, y.claim.Phase != Pending),
+		first(x.claim.underWay(), y.claim.underWay()),
 		first(!x.claim.Weak, !y.claim.Weak),
 		x.claim.Since.Compare(y.claim.Since),
 		cmp.Compare(affinity(y.node, a.ip), affinity(x.node, a.ip)),
@@ -270,13 +274,16 @@ func (p *pass) standOne(a *address) {
 	for _, c := range a.claims {
 		a.memory.used = a.memory.used || c.claim.Phase == Announcing
 	}
+	if winner.claim.Phase == Taken {
+		a.memory.used = false // whoever has it next looks for the stranger, too
+	}
 	if winner.claim.conceded() {
 		return // nobody owns it, only the note is left
 	}
 	if winner.claim.Successor != "" {
 		// It is to be claimed by the successor, also when the leaver's word that it has let go comes first.
 		a.memory.expected, a.memory.until = winner.claim.Successor, p.Now.Add(expecting)
-		p.unsettled()
+		p.moving(a, winner.node)
 	}
 	switch {
 	case a.group.has(winner.node), winner.claim.Successor != "" && slices.Contains(p.Members, winner.claim.Successor):
@@ -303,7 +310,14 @@ func (p *pass) standOne(a *address) {
 	p.load[a.owner]++
 }
 
-func (p *pass) unsettled() { p.calm = false }
+func (p *pass) unsettled() { p.calm, p.stirred = false, true }
+
+// moving notes that a node hands an address over.
+func (p *pass) moving(a *address, from string) {
+	if p.calm = false; !a.group.has(from) {
+		p.unsettled()
+	}
+}
 
 // place finds an owner for each address that has none: the node that is expected to claim it, as long as it is
 // given time, else the one that is elected of those that were not given time in vain: one that is alive may not

@@ -215,7 +215,7 @@ func (p *pass) rivals(a *address) (nodes []string) {
 
 // await gives a move up when its successor does not take the address.
 func (p *pass) await(o *own) {
-	p.unsettled()
+	p.calm = false
 	if deadline := o.named.Add(handing); p.Now.Before(deadline) && slices.Contains(p.Members, o.Successor) {
 		p.wakeAt(deadline)
 		return
