@@ -674,10 +674,13 @@ func (s *simulation) watch() {
 		return
 	}
 	s.watched = s.now
+	able := slices.ContainsFunc(s.all(), func(n *station) bool {
+		return n.side == 0 && !n.down && !n.frozen && n.settled && n.links[0].Suitable()
+	})
 	for i := range s.cluster.Services {
 		ip := s.cluster.Services[i].IPs[0]
 		holders := s.holders(ip, 0)
-		s.since(s.lonely, ip, len(holders) == 0, holders)
+		s.since(s.lonely, ip, able && len(holders) == 0, holders)
 		s.since(s.crowded, ip, len(holders) > 1, holders)
 	}
 }
@@ -741,5 +744,38 @@ func TestShares(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSwitchRestarts: when all nodes lose carrier and each other for a while, and get both back, most addresses
+// are where they were.
+func TestSwitchRestarts(t *testing.T) {
+	for seed := range uint64(10) {
+		s := newSimulation(t, seed, 5, 40, Options{Rebalance: RebalanceOff})
+		s.run(settle)
+		before := s.owners()
+		for i, n := range s.all() {
+			s.part(i, n)
+		}
+		s.carrier(false, s.all()...)
+		s.run(settle)
+		for _, n := range s.all() {
+			s.run(s.between(0, 100))
+			s.carrier(true, n)
+		}
+		s.run(s.between(0, 1000))
+		for _, n := range s.all() {
+			s.part(0, n)
+		}
+		s.run(settle)
+		after, moved := s.owners(), 0
+		for ip := range before {
+			if before[ip] != after[ip] {
+				moved++
+			}
+		}
+		if moved > len(before)/2 {
+			t.Errorf("seed %d: %d of %d addresses moved; they were on %v, and are on %v", seed, moved, len(before), s.loads(before), s.loads(after))
+		}
 	}
 }
