@@ -100,8 +100,8 @@ func TestFormatStays(t *testing.T) {
 	}}}
 	want := []byte{
 		1, 1, // version, delta
-		1, 'a', 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 1, 10, // name, life, head, no base, one item of 10 bytes
-		0x40, 1, 198, 18, 0, 1, 2, 10, 1, 'b', // claim with successor, one before the head, address, phase, time, name
+		1, 'a', 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 1, 12, // name, life, head, no base, one item of 12 bytes
+		0x40, 1, 198, 18, 0, 1, 2, 10, 1, 1, 'b', 0, // claim with other nodes, one before the head, address, phase, time, names
 	}
 	if got := appendRecord(appendMessage(nil, deltaMsg, ""), r); !bytes.Equal(got, want) {
 		t.Errorf("% x\nwant\n% x", got, want)

@@ -48,6 +48,9 @@ type Claim struct {
 
 func (c *Claim) conceded() bool { return c.Successor != "" && c.Phase == Pending }
 
+// underWay reports whether the address is announced, or is going to be unless a stranger is found.
+func (c *Claim) underWay() bool { return c.Phase == Probing || c.Phase == Announcing }
+
 // Phase is how far the announcing of an address has come.
 type Phase uint8
 

@@ -70,9 +70,9 @@ func (g *group) interfaces(node string) []string {
 	return nil
 }
 
-// without returns the group less one node.
-func (g *group) without(node string) *group {
-	rest := slices.DeleteFunc(slices.Clone(g.nodes), func(c candidate) bool { return c.name == node })
+// without returns the group less some nodes.
+func (g *group) without(nodes ...string) *group {
+	rest := slices.DeleteFunc(slices.Clone(g.nodes), func(c candidate) bool { return slices.Contains(nodes, c.name) })
 	return newGroup(rest, g.stray, NoEligibleNode)
 }
 

@@ -45,6 +45,7 @@ type Layer2 struct {
 type memory struct {
 	expected string    // the node that ought to claim it,
 	until    time.Time // by then
+	missed   []string  // nodes that did not, since somebody had it last
 	stranded time.Time // since when its owner should not own it; zero: it may
 	used     bool      // a node of ours has announced it
 	owner    string    // whose claim stood last
@@ -103,6 +104,7 @@ type pass struct {
 	load      map[string]int // addresses per node, also those that are expected to go there
 	standings map[netip.Addr]Standing
 	calm      bool // nothing is on the move
+	stirred   bool // something has changed, beside what is handed over by nodes that may own it
 }
 
 // address is one address in a pass.
@@ -131,7 +133,10 @@ type claimant struct {
 func (l *Layer2) Decide(f Facts) Decision {
 	p := &pass{
 		Layer2: l, Facts: f, groups: map[string]*group{}, subnets: map[string]subnets{},
-		load: map[string]int{}, standings: make(map[netip.Addr]Standing, len(f.Standings)), calm: slices.Equal(l.members, f.Members),
+		load: map[string]int{}, standings: make(map[netip.Addr]Standing, len(f.Standings)), calm: true,
+	}
+	if !slices.Equal(l.members, f.Members) {
+		p.unsettled()
 	}
 	l.members = f.Members
 	for _, s := range f.Standings {
@@ -231,13 +236,13 @@ func (p *pass) listClaims() {
 }
 
 // compare puts the claim that stands before the others: of a node that may own the address before one that may
-// not, one that is not being handed over, one that has got somewhere, one that is not weak, one that is not void,
-// the older one. Ties go by hash, then name.
+// not, one that is not being handed over, one that has got somewhere and was not stopped by a stranger, one that
+// is not weak, one that is not void, the older one. Ties go by hash, then name.
 func (a *address) compare(x, y claimant) int {
 	return cmp.Or(
 		first(a.group.has(x.node), a.group.has(y.node)),
 		first(x.claim.Successor == "", y.claim.Successor == ""),
-		first(x.claim.Phase != Pending, y.claim.Phase != Pending),
+		first(x.claim.underWay(), y.claim.underWay()),
 		first(!x.claim.Weak, !y.claim.Weak),
 		first(!x.void, !y.void),
 		x.claim.Since.Compare(y.claim.Since),
@@ -286,6 +291,9 @@ func (p *pass) standOne(a *address) {
 	for _, c := range a.claims {
 		a.memory.used = a.memory.used || c.claim.Phase == Announcing
 	}
+	if winner.claim.Phase == Taken {
+		a.memory.used = false // whoever has it next looks for the stranger, too
+	}
 	if winner.claim.conceded() { // nobody owns it, only the note is left: its winner is somewhere
 		if to := winner.claim.Successor; a.memory.expected != to {
 			a.memory.expected, a.memory.until = to, p.Now.Add(expecting)
@@ -296,7 +304,7 @@ func (p *pass) standOne(a *address) {
 	if winner.claim.Successor != "" {
 		// It is to be claimed by the successor, also when the leaver's word that it has let go comes first.
 		a.memory.expected, a.memory.until = winner.claim.Successor, p.Now.Add(expecting)
-		p.unsettled()
+		p.moving(a, winner.node)
 	}
 	switch {
 	case a.group.has(winner.node), winner.claim.Successor != "" && slices.Contains(p.Members, winner.claim.Successor):
@@ -315,20 +323,29 @@ func (p *pass) standOne(a *address) {
 	}
 	if winner.claim.Successor == "" {
 		a.memory.expected = ""
+		if a.group.has(winner.node) {
+			a.memory.missed = nil
+		}
 	}
 	a.owner, a.claimed = winner.node, true
 	p.load[a.owner]++
-	if a.memory.owner != a.owner {
-		p.unsettled()
-		p.moved = p.Now
-		a.memory.owner = a.owner
+	if a.memory.owner != a.owner { // it has moved, if it has only just been heard of
+		p.calm, p.moved, a.memory.owner = false, p.Now, a.owner
 	}
 }
 
-func (p *pass) unsettled() { p.calm = false }
+func (p *pass) unsettled() { p.calm, p.stirred = false, true }
+
+// moving notes that a node hands an address over.
+func (p *pass) moving(a *address, from string) {
+	if p.calm = false; !a.group.has(from) {
+		p.unsettled()
+	}
+}
 
 // place finds an owner for each address that has none: the node that is expected to claim it, as long as it is
-// given time, else the one that is elected. Loads grow in the order of addresses, so that all nodes that know
+// given time, else the one that is elected of those that were not given time in vain: one that is alive may not
+// know of the address, as the API server is away for it. Loads grow in the order of addresses, so that all nodes that know
 // the same claims come to the same.
 func (p *pass) place() {
 	var open []*address
@@ -340,13 +357,14 @@ func (p *pass) place() {
 			a.owner = a.memory.expected
 			p.load[a.owner]++
 		default:
+			a.miss(a.memory.expected)
 			a.group.unclaimed++
 			open = append(open, a)
 		}
 		p.unsettled()
 	}
 	for _, a := range open {
-		a.owner = p.wished(a)
+		a.owner = p.wished(a, a.group)
 		a.group.unclaimed--
 		p.load[a.owner]++
 		a.memory.expected, a.memory.until = a.owner, p.Now.Add(expecting)
@@ -358,12 +376,27 @@ func (p *pass) place() {
 	}
 }
 
-// wished is where an address should go: where its Services want it, else to the elected node.
-func (p *pass) wished(a *address) string {
-	if a.group.has(a.moveTo) {
+// miss notes that a node that might have claimed an address did not.
+func (a *address) miss(node string) {
+	if a.group.has(node) && !slices.Contains(a.memory.missed, node) {
+		a.memory.missed = append(a.memory.missed, node)
+	}
+}
+
+// wished is where an address should go: where its Services want it, else to the elected node; of those that did
+// not claim it, to none as long as there are others.
+func (p *pass) wished(a *address, g *group) string {
+	if g.has(a.moveTo) && !slices.Contains(a.memory.missed, a.moveTo) {
 		return a.moveTo
 	}
-	return p.elect(a.ip, a.group)
+	if to := p.elect(a.ip, g, a.memory.missed...); to != "" {
+		return to
+	}
+	if rest := g.without(a.memory.missed...); len(rest.nodes) > 0 {
+		return p.elect(a.ip, rest)
+	}
+	a.memory.missed = nil
+	return p.elect(a.ip, g)
 }
 
 // conclude writes the decision down.

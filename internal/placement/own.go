@@ -163,7 +163,9 @@ func (p *pass) claim(a *address) {
 	if !a.memory.used {
 		o.Phase, o.probe = Pending, ProbeFirst
 	}
-	o.Weak = p.cutOff() || p.Stood
+	if o.Weak = p.cutOff() || p.Stood; p.Stood {
+		p.wakeAt(p.weak.Add(recovering))
+	}
 	o.interfaces, o.rivals = a.group.interfaces(p.Self), p.rivals(a)
 	p.again(o)
 	p.own[a.ip] = o
@@ -182,6 +184,8 @@ func (p *pass) follow(a *address, o *own) {
 	switch {
 	case !o.conceded.IsZero():
 		p.concede(a, o)
+	case len(a.group.nodes) == 0 && !p.Leaving && p.waits(a):
+		o.interfaces = nil
 	case len(a.group.nodes) == 0 && !p.Leaving:
 		p.drop(a.ip, Ineligible, "")
 	case !a.claimed: // we should not have it, and were given time to hand it over
@@ -192,6 +196,14 @@ func (p *pass) follow(a *address, o *own) {
 		p.yield(a, o)
 	}
 	o.rivals = rivals
+}
+
+// waits reports whether Self may own an address that nobody may own now, were it not for its interfaces. It then
+// keeps the claim without announcing: when a switch restarts, all nodes lose their carrier, and each goes on with
+// its own afterwards, instead of the first one with all.
+func (p *pass) waits(a *address) bool {
+	ads, _ := p.covering(a.ip, a.services)
+	return a.reason == NoInterface && p.mayOwn(p.Self) && slices.ContainsFunc(ads, func(ad *Advertisement) bool { return ad.Nodes[p.Self] })
 }
 
 // keep goes on with a claim that stands.
@@ -220,7 +232,7 @@ func (p *pass) rivals(a *address) (nodes []string) {
 
 // await gives a move up when its successor does not take the address.
 func (p *pass) await(o *own) {
-	p.unsettled()
+	p.calm = false
 	if deadline := o.named.Add(handing); p.Now.Before(deadline) && slices.Contains(p.Members, o.Successor) {
 		p.wakeAt(deadline)
 		return
@@ -236,18 +248,10 @@ func (p *pass) retreat(a *address, o *own) {
 		p.wakeAt(due)
 		return
 	}
-	group := a.group
-	if o.Successor != "" && len(group.nodes) > 1 {
-		group = group.without(o.Successor)
+	a.miss(o.Successor)
+	if to := p.wished(a, a.group); to != "" {
+		p.handOver(a, o, to)
 	}
-	to := a.moveTo
-	if !group.has(to) {
-		to = p.elect(a.ip, group)
-	}
-	if to == "" {
-		return
-	}
-	p.handOver(a, o, to)
 }
 
 // handOver names the successor.

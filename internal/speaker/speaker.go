@@ -246,12 +246,12 @@ func (s *Speaker) decide(ctx context.Context) error {
 	}
 }
 
-// await tells the others of our interfaces before we own anything, and returns when to go ahead without them.
+// await tells the others of our interfaces before we decide anything, and returns when to go ahead without them.
 func (s *Speaker) await(f *placement.Facts, settle <-chan time.Time) <-chan time.Time {
 	if f == nil {
 		return nil
 	}
-	s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces})
+	s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: s.told.Claims, Leaving: f.Leaving})
 	if settle == nil {
 		settle = time.After(settling)
 	}
@@ -379,7 +379,7 @@ func (s *Speaker) conclude(f placement.Facts, d placement.Decision, err error) {
 	before, services := s.verdicts, s.services
 	s.verdicts, s.failed, s.passed = d.Verdicts, err, true
 	// Off the LAN, we are to wait for the others again when we are back: they have what we had.
-	s.settled = len(d.Claims) > 0 || linked(f.Reports[s.Node].Interfaces)
+	s.settled = s.settled && linked(f.Reports[s.Node].Interfaces)
 	s.mu.Unlock()
 	s.Metrics.passed(f, d)
 	s.logChanges(before, d)
