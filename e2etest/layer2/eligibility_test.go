@@ -25,6 +25,7 @@ func TestEligibility(t *testing.T) {
 	t.Run("NetworkUnavailable", func(t *testing.T) {
 		c.takenOff(t, func(node string) { c.NetworkUnavailable(t, node, true) }, func(node string) { c.NetworkUnavailable(t, node, false) })
 	})
+	t.Run("cordoned for a drain", func(t *testing.T) { c.takenOff(t, c.cordon(t, true), c.cordon(t, false)) })
 	t.Run("what does not matter", func(t *testing.T) { doesNotMatter(t, c) })
 	t.Run("service selectors", func(t *testing.T) { serviceSelectors(t, c) })
 	t.Run("no endpoint", func(t *testing.T) { noEndpoint(t, c) })
@@ -65,19 +66,22 @@ func excluded(t *testing.T, c *cluster) {
 	}, func(node string) { c.Label(t, node, labtest.ExcludeLabel, "false") })
 }
 
-// doesNotMatter: a node that is cordoned, or tainted by somebody else, or NotReady since its kubelet died, goes on announcing.
+// doesNotMatter: a node that is tainted by somebody else, or NotReady since its kubelet died, goes on announcing.
 func doesNotMatter(t *testing.T, c *cluster) {
 	ips := c.two(t)
 	owners := c.Owners(t, ips...)
 	victim := owners[ips[0]]
-	must(t, c.setUnschedulable(within(t, 10*time.Second), victim, true))
-	afterwards(t, func(ctx context.Context) error { return c.setUnschedulable(ctx, victim, false) })
 	c.Taint(t, victim, "example.com/maintenance")
 	agent := c.Process(victim, "agent")
 	t.Cleanup(func() { c.awake(t, victim) })
 	must(t, agent.Kill())
 	must(t, c.WaitNodeReady(within(t, 30*time.Second), victim, false))
 	c.staysPut(t, 2*time.Second, owners)
+}
+
+// cordon returns what cordons nodes, or ends that.
+func (c *cluster) cordon(t *testing.T, value bool) func(node string) {
+	return func(node string) { must(t, c.setUnschedulable(within(t, 10*time.Second), node, value)) }
 }
 
 func (c *cluster) setUnschedulable(ctx context.Context, node string, value bool) error {

@@ -58,7 +58,8 @@ func reservationEntry(r Reservation) *entry {
 
 // keep lets an entry go on with what it has: what the ledger gave it, or, when it is new here, what its
 // status names. An address that fills none of its wishes (any more) stands in for one of the same family
-// until that one is met, so that asking for another address never leaves a Service without. What is left
+// until that one is met, so that asking for another address never leaves a Service without; but none that a
+// stranger spoils, which would lead users to the stranger. What is left
 // over is released as soon as the status no longer names it, so that no address stands in two statuses.
 // chosen are addresses that the entry occupies as of now.
 func (l *Ledger) keep(e *entry, chosen ...netip.Addr) {
@@ -121,7 +122,7 @@ func (l *Ledger) fill(e *entry, candidates []netip.Addr) {
 	}
 	place(func(s slot, ip netip.Addr) bool { return s.ip == ip && l.satisfies(e, s, ip) })
 	place(func(s slot, ip netip.Addr) bool { return l.satisfies(e, s, ip) })
-	place(func(slot, netip.Addr) bool { return true })
+	place(func(_ slot, ip netip.Addr) bool { return !l.spoiled(ip) || l.insists(e, ip) })
 	for _, ip := range assigned {
 		if ip.IsValid() {
 			e.Assigned = append(e.Assigned, Assignment{IP: ip, Pool: l.poolName(ip)})

@@ -287,7 +287,7 @@ func (w *world) undisturbed(t *rapid.T, except Key, change func()) {
 	for k, ips := range before {
 		d, known := w.ledger.Decision(k)
 		for _, ip := range ips {
-			if s, bad := w.strangers[ip]; bad && !s.Held && len(d.IPs()) > 0 {
+			if s, bad := w.strangers[ip]; bad && !s.Held {
 				continue // nobody stays where a stranger was first
 			}
 			if len(d.IPs()) > 0 && w.standIn(k, ip) {

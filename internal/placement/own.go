@@ -185,7 +185,7 @@ func (p *pass) follow(a *address, o *own) {
 	case !o.conceded.IsZero():
 		p.concede(a, o)
 	case len(a.group.nodes) == 0 && !p.Leaving && p.waits(a):
-		o.interfaces = nil
+		o.interfaces, o.Phase = nil, Pending
 	case len(a.group.nodes) == 0 && !p.Leaving:
 		p.drop(a.ip, Ineligible, "")
 	case !a.claimed: // we should not have it, and were given time to hand it over

@@ -2,6 +2,7 @@ package speaker
 
 import (
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -180,8 +181,16 @@ func (m *Metrics) gossip(h membership.Health) {
 func (m *Metrics) troubled(why map[string]string) {
 	m.problems.Reset()
 	for peer, reason := range why {
-		m.problems.WithLabelValues(peer, reason).Set(1)
+		m.problems.WithLabelValues(peer, word(reason)).Set(1)
 	}
+}
+
+// word makes a label of a reason for people: "wrong-key" of "wrong key? the peer has none".
+func word(reason string) string {
+	if i := strings.IndexAny(reason, "?:;,"); i >= 0 {
+		reason = reason[:i]
+	}
+	return strings.ReplaceAll(strings.TrimSpace(reason), " ", "-")
 }
 
 // takeovers are the addresses of dead members that are not announced yet, and when the members were found dead.

@@ -28,8 +28,9 @@ const (
 	// answering for what nobody has taken until then.
 	parting   = 1500 * time.Millisecond
 	lingering = 300 * time.Millisecond
-	// resyncing is how long a speaker that stood still asks the others what it has missed.
+	// resyncing is how long a speaker asks the others what it has missed, and asking the pause between two tries.
 	resyncing = time.Second
+	asking    = 50 * time.Millisecond
 	// remembering is how long a node that is no member any more is still no stranger on the wire.
 	remembering = time.Hour
 	// retrying is the pause before what could not be announced is tried again.
@@ -217,6 +218,7 @@ func touch(c chan<- struct{}) {
 // decide makes a pass whenever something has changed, until ctx ends.
 func (s *Speaker) decide(ctx context.Context) error {
 	var settle, wake <-chan time.Time
+	apart := false // without an interface that works
 	for {
 		select {
 		case <-ctx.Done():
@@ -229,9 +231,9 @@ func (s *Speaker) decide(ctx context.Context) error {
 		case <-settle:
 			s.setSettled()
 		}
-		stood := s.Pulse.Stood()
-		if stood {
-			s.catchUp(ctx)
+		stood, back := s.Pulse.Stood(), apart
+		if apart = s.apart(); stood || back && !apart {
+			s.catchUp(ctx, stood)
 		}
 		facts, wait := s.facts()
 		if wait {
@@ -263,16 +265,36 @@ func linked(interfaces []placement.Interface) bool {
 	return slices.ContainsFunc(interfaces, placement.Interface.Suitable)
 }
 
-// catchUp asks the others what we have missed while this process stood still. They hear first that our claims
-// are weak: asking brings them our report, and by older claims we would win back what they have taken over.
-func (s *Speaker) catchUp(ctx context.Context) {
-	_ = level.Warn(s.Logger).Log("msg", "this process stood still: asking the others what has become of its addresses")
+// apart reports whether none of our interfaces works.
+func (s *Speaker) apart() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.interfaces != nil && !linked(s.interfaces)
+}
+
+// catchUp asks the others what we have missed, while this process stood still or had no LAN, until one tells.
+// They hear first that our claims are weak: asking brings them our report, and by its older claims we would win back
+// what they have taken over.
+func (s *Speaker) catchUp(ctx context.Context, stood bool) {
+	why := "the LAN is back"
+	if stood {
+		why = "this process stood still"
+	}
+	_ = level.Warn(s.Logger).Log("msg", "asking the others what was missed", "why", why)
 	if len(s.told.Claims) > 0 {
 		s.tell(s.told.Weakened())
 	}
 	limited, cancel := context.WithTimeout(ctx, resyncing)
 	defer cancel()
-	if err := s.Membership.Resync(limited); err != nil && ctx.Err() == nil {
+	err := s.Membership.Resync(limited)
+	for err != nil && limited.Err() == nil {
+		select {
+		case <-limited.Done():
+		case <-time.After(asking):
+			err = s.Membership.Resync(limited)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
 		_ = level.Warn(s.Logger).Log("msg", "nobody tells what was missed", "err", err)
 	}
 }
