@@ -662,10 +662,13 @@ func (s *simulation) listen(n *station) {
 	n.deaf, n.seen, n.edition, n.dirty = false, s.cluster, s.edition, true
 }
 
-// soon is how long an address may be without an answer, or with more than one from nodes that reach each other:
-// half a second until a death is known, half until gossip has come, and the time that is given to who ought to
-// claim it, or to hand it over.
-const soon = 2500 * time.Millisecond
+const (
+	// soon is how long nobody may answer for an address: half a second until a death is known, half until all
+	// gossip has come, half for one who does not claim it, and the time of a probe.
+	soon = 2 * time.Second
+	// crowd is how long several may that reach each other: for as long as a handover takes, and gossip.
+	crowd = 1500 * time.Millisecond
+)
 
 // watch checks now and then that each address is answered for by one node on side 0, but for a while.
 func (s *simulation) watch() {
@@ -680,20 +683,20 @@ func (s *simulation) watch() {
 	for i := range s.cluster.Services {
 		ip := s.cluster.Services[i].IPs[0]
 		holders := s.holders(ip, 0)
-		s.since(s.lonely, ip, able && len(holders) == 0, holders)
-		s.since(s.crowded, ip, len(holders) > 1, holders)
+		s.since(s.lonely, ip, able && len(holders) == 0, holders, soon)
+		s.since(s.crowded, ip, len(holders) > 1, holders, crowd)
 	}
 }
 
-func (s *simulation) since(m map[netip.Addr]time.Time, ip netip.Addr, is bool, holders []string) {
+func (s *simulation) since(m map[netip.Addr]time.Time, ip netip.Addr, is bool, holders []string, limit time.Duration) {
 	s.t.Helper()
 	switch at, was := m[ip]; {
 	case !is:
 		delete(m, ip)
 	case !was:
 		m[ip] = s.now
-	case s.now.Sub(at) > soon:
-		s.t.Fatalf("%s is answered for by %v for more than %s", ip, holders, soon)
+	case s.now.Sub(at) > limit:
+		s.t.Fatalf("%s is answered for by %v for more than %s", ip, holders, limit)
 	}
 }
 
