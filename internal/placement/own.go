@@ -74,6 +74,11 @@ func (p *pass) progress() {
 		}
 		switch o.Phase {
 		case Taken:
+			if p.peer(s.Rival) && !rechecking { // now we know: it was heard before it told of itself
+				o.Phase, o.Rival, o.recheck = Pending, MAC{}, time.Time{}
+				p.again(o)
+				continue
+			}
 			if (s.Rival != MAC{}) {
 				o.Rival, o.rivalOn = s.Rival, s.RivalOn
 			}
