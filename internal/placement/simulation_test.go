@@ -536,7 +536,7 @@ func (s *simulation) event() (excused map[string]bool, text string) {
 	if len(up) <= 2 {
 		some = up[:1]
 	}
-	kind := s.chance.IntN(13)
+	kind := s.chance.IntN(14)
 	if len(up) < 2 && kind != 6 {
 		kind = 6
 	}
@@ -638,6 +638,17 @@ func (s *simulation) event() (excused map[string]bool, text string) {
 		}
 		text = "services, unheard by some"
 		clear(excused)
+	case 13:
+		// A node does not hear that it may own nothing any more, nor that it may again.
+		n := some[0]
+		n.deaf = true
+		s.change(func(f *Facts) { f.Nodes[n.name] = Node{Excluded: "Excluded"} })
+		s.run(settle)
+		s.change(func(f *Facts) { f.Nodes[n.name] = Node{} })
+		s.run(settle)
+		s.owners()
+		s.listen(n)
+		text = "exclude, unheard"
 	}
 	return excused, fmt.Sprint(text, " of ", slices.Sorted(maps.Keys(excused)))
 }
