@@ -55,6 +55,7 @@ type station struct {
 	seen      Facts // of the cluster, as it knows it
 	edition   int
 	deaf      bool // the API server is away for it
+	passes    int
 	settled   bool // it has seen all others, or waited for them for long enough
 }
 
@@ -236,7 +237,11 @@ func (s *simulation) decide(n *station) {
 		f.Standings = append(f.Standings, n.stands[ip].Standing)
 	}
 	d := n.elector.Decide(f)
+	if !d.Wake.IsZero() && !d.Wake.After(s.now) {
+		s.t.Fatalf("%s is to wake at %s, which is not after %s", n.name, d.Wake, s.now)
+	}
 	n.dirty, n.stood, n.wake = false, false, d.Wake
+	n.passes++
 	s.moves += len(d.Taken)
 	s.set(n, d.Announcements)
 	s.publish(n, Report{Interfaces: n.links, Claims: d.Claims, Leaving: n.leaving})
@@ -524,6 +529,22 @@ func life(t *testing.T, seed uint64, nodes, addresses, events int) {
 			}
 		}
 		owners = now
+		s.rested(text)
+	}
+}
+
+// rested checks that nobody decides when nothing happens.
+func (s *simulation) rested(text string) {
+	s.t.Helper()
+	s.run(time.Second)
+	for _, n := range s.all() {
+		n.passes = 0
+	}
+	s.run(time.Second)
+	for _, n := range s.all() {
+		if n.passes > 0 {
+			s.t.Fatalf("%s decides %d times in a second although nothing happens, after: %s", n.name, n.passes, text)
+		}
 	}
 }
 
