@@ -41,6 +41,9 @@ type Claim struct {
 	// does. Empty while it hands nothing over. A claim with a successor that is Pending has lost against the
 	// successor's: it only lets it know that the address may have been announced beside it.
 	Successor string
+	// After is the node that had the address before and was held for dead, if this claim was made for that
+	// reason: should it live, its claim does not count any more, although it is older.
+	After string
 }
 
 func (c *Claim) conceded() bool { return c.Successor != "" && c.Phase == Pending }

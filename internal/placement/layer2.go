@@ -32,11 +32,12 @@ type Layer2 struct {
 	own      map[netip.Addr]*own
 	memory   map[netip.Addr]*memory
 	checking map[netip.Addr]*check
-	members  []string  // of the last decision
-	quiet    time.Time // since when all is settled, and by the same members
-	moved    time.Time // when an address was last seen on the move
-	weak     time.Time // when what we have claimed last became weak
-	apart    bool      // whether we were cut off at the last decision
+	known    map[netip.Prefix]time.Time // subnets that nodes have had, and when they had them last
+	members  []string                   // of the last decision
+	quiet    time.Time                  // since when all is settled, and by the same members
+	moved    time.Time                  // when an address was last seen on the move
+	weak     time.Time                  // when what we have claimed last became weak
+	apart    bool                       // whether we were cut off at the last decision
 	round    uint64
 }
 
@@ -47,11 +48,12 @@ type memory struct {
 	missed   []string  // nodes that did not, since somebody had it last
 	stranded time.Time // since when its owner should not own it; zero: it may
 	used     bool      // a node of ours has announced it
+	owner    string    // whose claim stood last
 }
 
 // NewLayer2 returns an elector that has claimed nothing.
 func NewLayer2(o Options) *Layer2 {
-	return &Layer2{options: o, own: map[netip.Addr]*own{}, memory: map[netip.Addr]*memory{}, checking: map[netip.Addr]*check{}}
+	return &Layer2{options: o, own: map[netip.Addr]*own{}, memory: map[netip.Addr]*memory{}, checking: map[netip.Addr]*check{}, known: map[netip.Prefix]time.Time{}}
 }
 
 // Decision is what follows from facts.
@@ -114,6 +116,7 @@ type address struct {
 	claims   []claimant
 	owner    string // who owns it, or is to
 	claimed  bool   // the owner's claim stands
+	promised string // to whom the last owner has conceded it; nobody else has a claim
 	reason   Reason // why nobody may own it, or what else there is to say
 	moveTo   string
 	memory   *memory
@@ -123,6 +126,7 @@ type address struct {
 type claimant struct {
 	node  string
 	claim *Claim
+	void  bool // another was made since, because the node was held for dead
 }
 
 // Decide takes the facts in, and says what follows. What it returns may be kept, but not changed.
@@ -138,6 +142,7 @@ func (l *Layer2) Decide(f Facts) Decision {
 	for _, s := range f.Standings {
 		p.standings[s.IP] = s
 	}
+	p.learnSubnets()
 	p.list()
 	p.weaken()
 	p.progress()
@@ -199,8 +204,8 @@ func (p *pass) describe(a *address) {
 		return
 	}
 	a.group = p.groupOf(a.ip, ads, key)
-	a.reason = a.group.reason
 	group, nobody := p.serving(a.group, a.services)
+	a.reason = cmp.Or(a.group.reason, group.reason)
 	if a.group = group; !nobody || a.reason != "" {
 		return
 	}
@@ -219,26 +224,27 @@ func (p *pass) listClaims() {
 		claims := p.Reports[node].Claims
 		for i := range claims {
 			if a := p.at[claims[i].IP]; a != nil {
-				a.claims = append(a.claims, claimant{node, &claims[i]})
+				a.claims = append(a.claims, claimant{node: node, claim: &claims[i]})
 			}
 		}
 	}
 	for ip, o := range p.own {
 		if a := p.at[ip]; a != nil {
-			a.claims = append(a.claims, claimant{p.Self, &o.Claim})
+			a.claims = append(a.claims, claimant{node: p.Self, claim: &o.Claim})
 		}
 	}
 }
 
 // compare puts the claim that stands before the others: of a node that may own the address before one that may
 // not, one that is not being handed over, one that has got somewhere and was not stopped by a stranger, one that
-// is not weak, the older one. Ties go by hash, then name.
+// is not weak, one that is not void, the older one. Ties go by hash, then name.
 func (a *address) compare(x, y claimant) int {
 	return cmp.Or(
 		first(a.group.has(x.node), a.group.has(y.node)),
 		first(x.claim.Successor == "", y.claim.Successor == ""),
 		first(x.claim.underWay(), y.claim.underWay()),
 		first(!x.claim.Weak, !y.claim.Weak),
+		first(!x.void, !y.void),
 		x.claim.Since.Compare(y.claim.Since),
 		cmp.Compare(affinity(y.node, a.ip), affinity(x.node, a.ip)),
 		cmp.Compare(x.node, y.node),
@@ -263,9 +269,20 @@ func (p *pass) stand() {
 			continue
 		}
 		if len(a.claims) > 1 {
+			a.judge()
 			slices.SortFunc(a.claims, a.compare)
 		}
 		p.standOne(a)
+	}
+}
+
+// judge finds the claims that are void.
+func (a *address) judge() {
+	for i := range a.claims {
+		c := &a.claims[i]
+		c.void = slices.ContainsFunc(a.claims, func(o claimant) bool {
+			return o.claim.After == c.node && !o.claim.Weak && o.claim.Since.After(c.claim.Since)
+		})
 	}
 }
 
@@ -277,8 +294,12 @@ func (p *pass) standOne(a *address) {
 	if winner.claim.Phase == Taken {
 		a.memory.used = false // whoever has it next looks for the stranger, too
 	}
-	if winner.claim.conceded() {
-		return // nobody owns it, only the note is left
+	if winner.claim.conceded() { // nobody owns it, only the note is left: its winner is somewhere
+		if to := winner.claim.Successor; a.memory.expected != to {
+			a.memory.expected, a.memory.until = to, p.Now.Add(expecting)
+		}
+		a.promised = a.memory.expected
+		return
 	}
 	if winner.claim.Successor != "" {
 		// It is to be claimed by the successor, also when the leaver's word that it has let go comes first.
@@ -308,6 +329,9 @@ func (p *pass) standOne(a *address) {
 	}
 	a.owner, a.claimed = winner.node, true
 	p.load[a.owner]++
+	if a.memory.owner != a.owner { // it has moved, if it has only just been heard of
+		p.calm, p.moved, a.memory.owner = false, p.Now, a.owner
+	}
 }
 
 func (p *pass) unsettled() { p.calm, p.stirred = false, true }
@@ -329,7 +353,7 @@ func (p *pass) place() {
 		switch {
 		case a.claimed || len(a.group.nodes) == 0:
 			continue
-		case a.group.has(a.memory.expected) && p.Now.Before(a.memory.until):
+		case (a.group.has(a.memory.expected) || a.promised != "") && p.Now.Before(a.memory.until):
 			a.owner = a.memory.expected
 			p.load[a.owner]++
 		default:
@@ -407,7 +431,7 @@ func (p *pass) verdict(a *address) Verdict {
 	v.Claim = *claim
 	switch {
 	case claim.Rival != MAC{}:
-		v.Reason = AddressConflict
+		v.Reason, v.Detail = AddressConflict, "a stranger at "+claim.Rival.String()+" uses the address"
 	case claim.Phase != Announcing:
 		v.Reason = Settling
 	default:

@@ -119,6 +119,16 @@ func TestVerdicts(t *testing.T) {
 		{name: "and so is Cluster", services: []Service{{Name: "a/b", IPs: web.IPs}}, owner: "any", reason: NoEndpoint},
 		{name: "unless the advertisement says otherwise", services: []Service{{Name: "a/b", IPs: web.IPs}},
 			change: func(f *Facts) { f.Advertisements[0].Withdraw = true }, reason: NoEndpoint},
+		{name: "nor where endpoints are on nodes that may not announce", services: []Service{on(local, "n2")},
+			change: func(f *Facts) { f.Advertisements[0].Nodes = set("n1", "n3") }, reason: NoEligibleNode},
+		{name: "not elsewhere when the interfaces in the subnet are down", services: []Service{web}, change: func(f *Facts) {
+			for _, n := range f.Members {
+				changeNIC(f, n, func(i *Interface) { i.Carrier = false })
+				i := nic
+				i.Name, i.Subnets = "eth1", []netip.Prefix{netip.MustParsePrefix("192.168.1.9/24")}
+				addNIC(f, n, i)
+			}
+		}, reason: NoInterface},
 		{name: "patterns of interfaces", services: []Service{web}, change: func(f *Facts) {
 			only(f, "n1")
 			for _, name := range []string{"eth1", "wlan0"} {
@@ -233,6 +243,10 @@ func TestStories(t *testing.T) {
 			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing"}}},
 		{"nor does a weak one", []act{
 			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(-time.Hour), Weak: true}), 0, "Announcing"}}},
+		{"who was held for dead has lost it, although its claim is older", []act{
+			{"n2 has taken it over", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour), After: "n1"}), 0, "Pending to n2 (silent)"}}},
+		{"unless who says so was cut off", []act{
+			{"n2 has taken it over", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour), After: "n1", Weak: true}), 0, "Announcing"}}},
 		{"who stood still is not sure", []act{
 			{"the process stops, and goes on", func(f *Facts) { f.Stood = true }, 0, "Announcing weak"},
 			{"n2 has taken it", func(f *Facts) { f.Stood = false; has("n2", Claim{Phase: Announcing, Since: start.Add(time.Minute)})(f) }, 0, "Pending weak to n2 (silent)"}}},
@@ -275,7 +289,7 @@ func TestStories(t *testing.T) {
 			{"the Service is deleted", func(f *Facts) { f.Services = nil }, 0, "-"}}},
 		{"a stranger that comes later is reported, and forgotten", []act{
 			{"a stranger claims it", stands(Standing{Phase: Announcing, Rival: MAC{7}, RivalAt: start.Add(time.Second)}), 0, "Announcing"},
-			{"a minute", nil, grudge, "Announcing"}}},
+			{"a while", nil, 75 * time.Second, "Announcing"}}},
 		{"taken over from the dead without a probe", []act{
 			{"n1 may not own it", func(f *Facts) { f.Advertisements[0].Nodes = set("n2") }, 0, "Announcing to n2"},
 			{"n2 has it", has("n2", Claim{Phase: Announcing, Since: start}), handing, "-"},

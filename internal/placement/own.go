@@ -17,8 +17,6 @@ const (
 	defying = 800 * time.Millisecond
 	// recovering is how long a node must have been among its peers for its claims to count fully again.
 	recovering = 3 * time.Second
-	// grudge is how long a stranger that claims an address of ours is reported after it was heard last.
-	grudge = time.Minute
 )
 
 // own is an address that this node has claimed.
@@ -89,13 +87,17 @@ func (p *pass) progress() {
 		case Announcing:
 			o.probe, o.recheck = NoProbe, time.Time{}
 			o.Rival = MAC{}
-			if forget := s.RivalAt.Add(grudge); (s.Rival != MAC{}) && p.Now.Before(forget) {
+			if forget := s.RivalAt.Add(p.options.grudge()); (s.Rival != MAC{}) && p.Now.Before(forget) {
 				o.Rival, o.rivalOn = s.Rival, s.RivalOn
 				p.wakeAt(forget)
 			}
 		}
 	}
 }
+
+// grudge is how long a stranger that claims an address of ours is reported after it was heard last: it is asked
+// again every Recheck.
+func (o Options) grudge() time.Duration { return 5 * max(o.Recheck, time.Second) / 2 }
 
 // checkAgain has an address that a stranger uses probed again, every so often.
 func (p *pass) checkAgain(o *own, rechecking bool) {
@@ -152,10 +154,13 @@ func (p *pass) claim(a *address) {
 	change := Change{IP: a.ip, Cause: New}
 	if a.memory.used {
 		change.Cause = Failover
+		if a.memory.owner != p.Self {
+			o.After, change.Other = a.memory.owner, a.memory.owner
+		}
 	}
 	if a.claimed {
 		from := a.claims[0]
-		o.Since, change.Cause, change.Other = from.claim.Since, Handover, from.node
+		o.Since, o.After, change.Cause, change.Other = from.claim.Since, "", Handover, from.node
 		if from.claim.Phase != Announcing {
 			a.memory.used = false // it was never on the wire
 		}
@@ -173,7 +178,7 @@ func (p *pass) claim(a *address) {
 	p.again(o)
 	p.own[a.ip] = o
 	a.owner, a.claimed = p.Self, true
-	a.claims = append([]claimant{{p.Self, &o.Claim}}, a.claims...)
+	a.claims = append([]claimant{{node: p.Self, claim: &o.Claim}}, a.claims...)
 	a.memory.used = a.memory.used || o.Phase == Announcing
 	p.decision.Taken = append(p.decision.Taken, change)
 }

@@ -586,9 +586,17 @@ func (s *simulation) event() (excused map[string]bool, text string) {
 	case 3:
 		// A partition: the smaller side has no say, and when it is back, it takes nothing.
 		some = some[:max(1, min(len(some), (len(up)-1)/2))]
+		// One that ends while its nodes are still being counted out is as many false alarms: who has taken
+		// over from the living keeps it.
 		s.part(1, some...)
-		s.run(s.between(100, 6000))
+		span := s.between(100, 6000)
+		s.run(span)
 		s.part(0, some...)
+		if span < 600*time.Millisecond {
+			for name := range s.nodes {
+				excused[name] = true
+			}
+		}
 		text = "partition"
 	case 4:
 		n := some[0]

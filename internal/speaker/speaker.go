@@ -218,12 +218,10 @@ func touch(c chan<- struct{}) {
 func (s *Speaker) decide(ctx context.Context) error {
 	var settle, wake <-chan time.Time
 	for {
-		stood := false
 		select {
 		case <-ctx.Done():
 			return nil
-		case stood = <-s.Pulse.Stood():
-			s.catchUp(ctx)
+		case <-s.Pulse.Standing():
 		case <-s.dirty:
 		case <-s.Membership.Changed():
 		case <-s.Announcer.Changed():
@@ -231,24 +229,42 @@ func (s *Speaker) decide(ctx context.Context) error {
 		case <-settle:
 			s.setSettled()
 		}
+		stood := s.Pulse.Stood()
+		if stood {
+			s.catchUp(ctx)
+		}
 		facts, wait := s.facts()
 		if wait {
-			s.introduce(facts)
-			if settle == nil && facts != nil {
-				settle = time.After(settling)
-			}
-			if stood {
-				s.Pulse.GoOn()
-			}
-			continue
+			settle = s.await(facts, settle)
+		} else {
+			facts.Stood, settle = stood, nil
+			wake = s.pass(*facts)
 		}
-		facts.Stood = stood
-		wake = s.pass(*facts)
+		if stood {
+			s.Pulse.GoOn()
+		}
 	}
 }
 
+// await tells the others of our interfaces before we decide anything, and returns when to go ahead without them.
+func (s *Speaker) await(f *placement.Facts, settle <-chan time.Time) <-chan time.Time {
+	if f == nil {
+		return nil
+	}
+	s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: s.told.Claims, Leaving: f.Leaving})
+	if settle == nil {
+		settle = time.After(settling)
+	}
+	return settle
+}
+
+// linked reports whether there is an interface to announce on.
+func linked(interfaces []placement.Interface) bool {
+	return slices.ContainsFunc(interfaces, placement.Interface.Suitable)
+}
+
 // catchUp asks the others what we have missed while this process stood still. They hear first that our claims
-// are weak: asking brings them our report, and by its older claims we would win back what they have taken over.
+// are weak: asking brings them our report, and by older claims we would win back what they have taken over.
 func (s *Speaker) catchUp(ctx context.Context) {
 	_ = level.Warn(s.Logger).Log("msg", "this process stood still: asking the others what has become of its addresses")
 	if len(s.told.Claims) > 0 {
@@ -258,13 +274,6 @@ func (s *Speaker) catchUp(ctx context.Context) {
 	defer cancel()
 	if err := s.Membership.Resync(limited); err != nil && ctx.Err() == nil {
 		_ = level.Warn(s.Logger).Log("msg", "nobody tells what was missed", "err", err)
-	}
-}
-
-// introduce tells the others of our interfaces before we own anything.
-func (s *Speaker) introduce(f *placement.Facts) {
-	if f != nil {
-		s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces})
 	}
 }
 
@@ -297,7 +306,7 @@ func (s *Speaker) facts() (f *placement.Facts, wait bool) {
 	joined.Reports = reports(s.Membership.Reports(), s.Node, s.interfaces)
 	joined.Standings = s.Announcer.Standings()
 	s.settled = s.settled || s.complete(joined)
-	return &joined, !s.settled
+	return &joined, !s.settled && linked(s.interfaces)
 }
 
 // reports of all members; ours has the interfaces as they are now.
@@ -334,9 +343,6 @@ func (s *Speaker) pass(f placement.Facts) (wake <-chan time.Time) {
 	d := s.elector.Decide(f)
 	s.Metrics.taken(d.Taken, lost, f.Now)
 	err := s.Announcer.Set(announce.Want{Interfaces: f.Reports[s.Node].Interfaces, Announcements: d.Announcements, Peers: s.peers(f)})
-	if f.Stood {
-		s.Pulse.GoOn()
-	}
 	s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: d.Claims, Leaving: f.Leaving})
 	if err != nil {
 		_ = level.Error(s.Logger).Log("msg", "not everything could be announced, trying again", "err", err)
@@ -372,6 +378,8 @@ func (s *Speaker) conclude(f placement.Facts, d placement.Decision, err error) {
 	s.mu.Lock()
 	before, services := s.verdicts, s.services
 	s.verdicts, s.failed, s.passed = d.Verdicts, err, true
+	// Off the LAN, we are to wait for the others again when we are back: they have what we had.
+	s.settled = s.settled && linked(f.Reports[s.Node].Interfaces)
 	s.mu.Unlock()
 	s.Metrics.passed(f, d)
 	s.logChanges(before, d)

@@ -371,11 +371,15 @@ func TestPulse(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go func() { _ = p.Run(ctx) }()
-		if time.Sleep(10 * stall); !p.Awake() || len(p.Stood()) > 0 {
+		if time.Sleep(10 * stall); !p.Awake() || p.Stood() {
 			t.Fatal("not awake although it has run all the time")
 		}
 		p.last.Store(int64(time.Since(p.start) - stall))
-		if time.Sleep(beat); p.Awake() || !<-p.Stood() {
+		if !p.Stood() || p.Awake() {
+			t.Fatal("who asks before it is noticed is told nothing")
+		}
+		p.last.Store(int64(time.Since(p.start) - stall))
+		if time.Sleep(beat); p.Awake() || len(p.Standing()) == 0 || !p.Stood() {
 			t.Fatal("awake although it stood still and has not caught up")
 		}
 		if p.GoOn(); !p.Awake() {
