@@ -717,12 +717,21 @@ func (s *simulation) watch() {
 		return
 	}
 	s.watched = s.now
-	able := slices.ContainsFunc(s.all(), func(n *station) bool {
-		return n.side == 0 && !n.down && !n.frozen && n.settled && n.links[0].Suitable()
-	})
+	able, answering := false, map[netip.Addr][]string{}
+	for _, n := range s.all() {
+		if n.side != 0 || n.down || n.frozen || !n.settled || !n.links[0].Suitable() {
+			continue
+		}
+		able = true
+		for ip, st := range n.stands {
+			if st.Phase == Announcing {
+				answering[ip] = append(answering[ip], n.name)
+			}
+		}
+	}
 	for i := range s.cluster.Services {
 		ip := s.cluster.Services[i].IPs[0]
-		holders := s.holders(ip, 0)
+		holders := answering[ip]
 		s.since(s.lonely, ip, able && len(holders) == 0, holders, soon)
 		s.since(s.crowded, ip, len(holders) > 1, holders, crowd)
 	}
