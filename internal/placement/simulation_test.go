@@ -18,6 +18,7 @@ type simulation struct {
 	t       testing.TB
 	chance  *rand.Rand
 	options Options
+	pause   time.Duration // that a decision takes
 	now     time.Time
 	nodes   map[string]*station
 	cluster Facts // what the API server tells all
@@ -56,6 +57,7 @@ type station struct {
 	edition   int
 	deaf      bool // the API server is away for it
 	passes    int
+	decided   time.Time
 	settled   bool // it has seen all others, or waited for them for long enough
 }
 
@@ -189,7 +191,7 @@ func (s *simulation) run(d time.Duration) {
 				continue
 			}
 			s.probed(n)
-			if !s.hasSettled(n) {
+			if !s.hasSettled(n) || s.now.Sub(n.decided) < s.pause {
 				continue
 			}
 			if n.dirty || !n.wake.IsZero() && !s.now.Before(n.wake) {
@@ -242,6 +244,7 @@ func (s *simulation) decide(n *station) {
 	}
 	n.dirty, n.stood, n.wake = false, false, d.Wake
 	n.passes++
+	n.decided = s.now
 	s.moves += len(d.Taken)
 	s.set(n, d.Announcements)
 	s.publish(n, Report{Interfaces: n.links, Claims: d.Claims, Leaving: n.leaving})
@@ -515,6 +518,7 @@ func life(t *testing.T, seed uint64, nodes, addresses, events int) {
 		}
 	}()
 	s := newSimulation(t, seed, nodes, addresses, Options{Rebalance: RebalanceOff})
+	s.pause = time.Duration(addresses) * 20 * time.Microsecond
 	s.run(settle)
 	owners := s.owners()
 	s.bounded(owners)
