@@ -295,10 +295,14 @@ func (p *pass) standOne(a *address) {
 		a.memory.used = false // whoever has it next looks for the stranger, too
 	}
 	if winner.claim.conceded() { // nobody owns it, only the note is left: its winner is somewhere
-		if to := winner.claim.Successor; a.memory.expected != to {
+		to := winner.claim.Successor
+		if slices.Contains(a.memory.missed, to) {
+			return
+		}
+		if a.memory.expected != to {
 			a.memory.expected, a.memory.until = to, p.Now.Add(expecting)
 		}
-		a.promised = a.memory.expected
+		a.promised = to
 		return
 	}
 	if winner.claim.Successor != "" {
@@ -378,7 +382,7 @@ func (p *pass) place() {
 
 // miss notes that a node that might have claimed an address did not.
 func (a *address) miss(node string) {
-	if a.group.has(node) && !slices.Contains(a.memory.missed, node) {
+	if node != "" && !slices.Contains(a.memory.missed, node) {
 		a.memory.missed = append(a.memory.missed, node)
 	}
 }

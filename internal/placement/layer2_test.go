@@ -380,6 +380,50 @@ func TestLazyPace(t *testing.T) {
 	}
 }
 
+// TestPeerFoundByAProbe: a member that answers a probe before it has told of itself is no stranger.
+func TestPeerFoundByAProbe(t *testing.T) {
+	f, l := facts(Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{Recheck: 30 * time.Second})
+	f.Advertisements[0].Nodes = set("n1")
+	told := f.Reports["n2"]
+	delete(f.Reports, "n2")
+	first := l.Decide(f).Announcements[0]
+	f.Standings = []Standing{{IP: first.IP, Phase: Taken, Rival: nicOf(1).MAC}}
+	if d := l.Decide(f); len(d.Found) > 0 {
+		t.Errorf("found %v, although a member has not told of its interfaces", d.Found)
+	}
+	f.Reports["n2"] = told
+	d := l.Decide(f)
+	if again := d.Announcements[0]; len(d.Found) > 0 || again.Round == first.Round || d.Claims[0].Phase != Pending {
+		t.Errorf("found %v, announces %+v, claims %+v; want another probe at once", d.Found, again, d.Claims)
+	}
+	f.Reports["n2"], f.Standings[0].Rival = told, MAC{7}
+	if d := l.Decide(f); len(d.Found) != 1 {
+		t.Errorf("found %v, want a stranger", d.Found)
+	}
+}
+
+// TestPromised: an address that was conceded to a node which then died waits for it once, and no longer.
+func TestPromised(t *testing.T) {
+	for _, deaf := range []string{"n1", "n2"} { // whichever is elected first
+		f, l := facts(Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{Rebalance: RebalanceOff})
+		f.Self = map[string]string{"n1": "n2", "n2": "n1"}[deaf]
+		f.Members = []string{"n1", "n2"}
+		f.Reports[deaf] = Report{Interfaces: f.Reports[deaf].Interfaces,
+			Claims: []Claim{{IP: f.Services[0].IPs[0], Since: start, Phase: Pending, Successor: "n3"}}}
+		delete(f.Reports, "n3")
+		var d Decision
+		for range 60 { // half a second for each of the two that don't take it
+			if d = l.Decide(f); len(d.Claims) > 0 {
+				break
+			}
+			f.Now = f.Now.Add(20 * time.Millisecond)
+		}
+		if len(d.Claims) == 0 {
+			t.Errorf("%s has not claimed it after %s", f.Self, f.Now.Sub(start))
+		}
+	}
+}
+
 func TestBound(t *testing.T) {
 	for _, tc := range []struct{ addresses, nodes, want int }{{1, 3, 1}, {3, 3, 2}, {4, 4, 2}, {16, 4, 5}, {17, 4, 6}, {0, 3, 0}, {5, 0, 0}} {
 		if got := bound(tc.addresses, tc.nodes); got != tc.want {

@@ -13,6 +13,8 @@ const (
 	// conceding is how long a claim that has lost is still told, with its winner as the successor, so that
 	// the winner knows that others may have learned our MAC address.
 	conceding = 2 * time.Second
+	// defying is how long another node has to let go of its claim when ours is older.
+	defying = 800 * time.Millisecond
 	// recovering is how long a node must have been among its peers for its claims to count fully again.
 	recovering = 3 * time.Second
 )
@@ -26,6 +28,7 @@ type own struct {
 	named      time.Time // when the successor was named
 	refused    string    // a successor that did not take it
 	rivals     []string  // the others that claimed it at the last decision
+	defied     time.Time // since when one of them has not let go, although our claim is older; zero: none
 	conceded   time.Time // since when another's claim stands; zero: ours does
 	rivalOn    string    // the interface that Rival was heard on
 	recheck    time.Time // when to probe again what a stranger uses
@@ -72,6 +75,11 @@ func (p *pass) progress() {
 		}
 		switch o.Phase {
 		case Taken:
+			if p.peer(s.Rival) && !rechecking { // now we know: it was heard before it told of itself
+				o.Phase, o.Rival, o.recheck = Pending, MAC{}, time.Time{}
+				p.again(o)
+				continue
+			}
 			if (s.Rival != MAC{}) {
 				o.Rival, o.rivalOn = s.Rival, s.RivalOn
 			}
@@ -190,6 +198,8 @@ func (p *pass) follow(a *address, o *own) {
 		p.drop(a.ip, Ineligible, "")
 	case !a.claimed: // we should not have it, and were given time to hand it over
 		p.drop(a.ip, Ineligible, a.owner)
+	case a.owner == p.Self && p.defied(a, o):
+		p.yield(a, o)
 	case a.owner == p.Self:
 		p.keep(a, o, rivals)
 	default:
@@ -218,6 +228,28 @@ func (p *pass) keep(a *address, o *own, rivals []string) {
 	case o.Successor != "":
 		p.await(o)
 	}
+}
+
+// defied reports whether another node goes on claiming an address of ours, and makes it the owner: it must hold
+// that we may not have the address, and know what we don't, as the API server is away for us. Of the two, it is
+// always the one with the older claim that gives in.
+func (p *pass) defied(a *address, o *own) bool {
+	i := slices.IndexFunc(a.claims, func(c claimant) bool {
+		return c.node != p.Self && a.group.has(c.node) && c.claim.Successor == "" && c.claim.underWay() && (o.Weak || !c.claim.Weak) && c.claim.Since.After(o.Since)
+	})
+	switch due := o.defied.Add(defying); {
+	case i < 0 || o.Successor != "":
+		o.defied = time.Time{}
+	case o.defied.IsZero():
+		o.defied = p.Now
+		p.wakeAt(p.Now.Add(defying))
+	case p.Now.Before(due):
+		p.wakeAt(due)
+	default:
+		a.owner = a.claims[i].node
+		return true
+	}
+	return false
 }
 
 // rivals are the others that have a claim on an address: they may have announced it beside us.

@@ -50,7 +50,25 @@ func (p *pass) quarantine() {
 			delete(p.checking, ip)
 		}
 	}
+	p.doubt()
 	slices.SortFunc(p.decision.Found, func(a, b Stranger) int { return a.IP.Compare(b.IP) })
+}
+
+// doubt keeps back strangers that are nodes of ours, or may be: as long as a member has not told of its interfaces,
+// nobody is called one.
+func (p *pass) doubt() {
+	untold := slices.ContainsFunc(p.Members, func(m string) bool { _, told := p.Reports[m]; return !told })
+	p.decision.Found = slices.DeleteFunc(p.decision.Found, func(s Stranger) bool { return untold || p.peer(s.MAC) })
+}
+
+// peer reports whether a MAC address is of another member.
+func (p *pass) peer(mac MAC) bool {
+	for node, r := range p.Reports {
+		if node != p.Self && slices.ContainsFunc(r.Interfaces, func(i Interface) bool { return i.MAC == mac }) {
+			return true
+		}
+	}
+	return false
 }
 
 // checks returns the interfaces on which Self is to probe an address that no Service has: one node does, of

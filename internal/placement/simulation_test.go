@@ -18,6 +18,7 @@ type simulation struct {
 	t       testing.TB
 	chance  *rand.Rand
 	options Options
+	pause   time.Duration // that a decision takes
 	now     time.Time
 	nodes   map[string]*station
 	cluster Facts // what the API server tells all
@@ -55,6 +56,8 @@ type station struct {
 	seen      Facts // of the cluster, as it knows it
 	edition   int
 	deaf      bool // the API server is away for it
+	passes    int
+	decided   time.Time
 	settled   bool // it has seen all others, or waited for them for long enough
 }
 
@@ -188,7 +191,7 @@ func (s *simulation) run(d time.Duration) {
 				continue
 			}
 			s.probed(n)
-			if !s.hasSettled(n) {
+			if !s.hasSettled(n) || s.now.Sub(n.decided) < s.pause {
 				continue
 			}
 			if n.dirty || !n.wake.IsZero() && !s.now.Before(n.wake) {
@@ -236,7 +239,12 @@ func (s *simulation) decide(n *station) {
 		f.Standings = append(f.Standings, n.stands[ip].Standing)
 	}
 	d := n.elector.Decide(f)
+	if !d.Wake.IsZero() && !d.Wake.After(s.now) {
+		s.t.Fatalf("%s is to wake at %s, which is not after %s", n.name, d.Wake, s.now)
+	}
 	n.dirty, n.stood, n.wake = false, false, d.Wake
+	n.passes++
+	n.decided = s.now
 	s.moves += len(d.Taken)
 	s.set(n, d.Announcements)
 	s.publish(n, Report{Interfaces: n.links, Claims: d.Claims, Leaving: n.leaving})
@@ -510,6 +518,7 @@ func life(t *testing.T, seed uint64, nodes, addresses, events int) {
 		}
 	}()
 	s := newSimulation(t, seed, nodes, addresses, Options{Rebalance: RebalanceOff})
+	s.pause = time.Duration(addresses) * 20 * time.Microsecond
 	s.run(settle)
 	owners := s.owners()
 	s.bounded(owners)
@@ -524,6 +533,22 @@ func life(t *testing.T, seed uint64, nodes, addresses, events int) {
 			}
 		}
 		owners = now
+		s.rested(text)
+	}
+}
+
+// rested checks that nobody decides when nothing happens.
+func (s *simulation) rested(text string) {
+	s.t.Helper()
+	s.run(time.Second)
+	for _, n := range s.all() {
+		n.passes = 0
+	}
+	s.run(time.Second)
+	for _, n := range s.all() {
+		if n.passes > 0 {
+			s.t.Fatalf("%s decides %d times in a second although nothing happens, after: %s", n.name, n.passes, text)
+		}
 	}
 }
 
@@ -536,7 +561,7 @@ func (s *simulation) event() (excused map[string]bool, text string) {
 	if len(up) <= 2 {
 		some = up[:1]
 	}
-	kind := s.chance.IntN(13)
+	kind := s.chance.IntN(14)
 	if len(up) < 2 && kind != 6 {
 		kind = 6
 	}
@@ -646,6 +671,17 @@ func (s *simulation) event() (excused map[string]bool, text string) {
 		}
 		text = "services, unheard by some"
 		clear(excused)
+	case 13:
+		// A node does not hear that it may own nothing any more, nor that it may again.
+		n := some[0]
+		n.deaf = true
+		s.change(func(f *Facts) { f.Nodes[n.name] = Node{Excluded: "Excluded"} })
+		s.run(settle)
+		s.change(func(f *Facts) { f.Nodes[n.name] = Node{} })
+		s.run(settle)
+		s.owners()
+		s.listen(n)
+		text = "exclude, unheard"
 	}
 	return excused, fmt.Sprint(text, " of ", slices.Sorted(maps.Keys(excused)))
 }
@@ -670,10 +706,13 @@ func (s *simulation) listen(n *station) {
 	n.deaf, n.seen, n.edition, n.dirty = false, s.cluster, s.edition, true
 }
 
-// soon is how long an address may be without an answer, or with more than one from nodes that reach each other:
-// half a second until a death is known, half until gossip has come, and the time that is given to who ought to
-// claim it, or to hand it over.
-const soon = 2500 * time.Millisecond
+const (
+	// soon is how long nobody may answer for an address: half a second until a death is known, half until all
+	// gossip has come, half for one who does not claim it, and the time of a probe.
+	soon = 2 * time.Second
+	// crowd is how long several may that reach each other: for as long as a handover takes, and gossip.
+	crowd = 1500 * time.Millisecond
+)
 
 // watch checks now and then that each address is answered for by one node on side 0, but for a while.
 func (s *simulation) watch() {
@@ -682,26 +721,35 @@ func (s *simulation) watch() {
 		return
 	}
 	s.watched = s.now
-	able := slices.ContainsFunc(s.all(), func(n *station) bool {
-		return n.side == 0 && !n.down && !n.frozen && n.settled && n.links[0].Suitable()
-	})
+	able, answering := false, map[netip.Addr][]string{}
+	for _, n := range s.all() {
+		if n.side != 0 || n.down || n.frozen || !n.settled || !n.links[0].Suitable() {
+			continue
+		}
+		able = true
+		for ip, st := range n.stands {
+			if st.Phase == Announcing {
+				answering[ip] = append(answering[ip], n.name)
+			}
+		}
+	}
 	for i := range s.cluster.Services {
 		ip := s.cluster.Services[i].IPs[0]
-		holders := s.holders(ip, 0)
-		s.since(s.lonely, ip, able && len(holders) == 0, holders)
-		s.since(s.crowded, ip, len(holders) > 1, holders)
+		holders := answering[ip]
+		s.since(s.lonely, ip, able && len(holders) == 0, holders, soon)
+		s.since(s.crowded, ip, len(holders) > 1, holders, crowd)
 	}
 }
 
-func (s *simulation) since(m map[netip.Addr]time.Time, ip netip.Addr, is bool, holders []string) {
+func (s *simulation) since(m map[netip.Addr]time.Time, ip netip.Addr, is bool, holders []string, limit time.Duration) {
 	s.t.Helper()
 	switch at, was := m[ip]; {
 	case !is:
 		delete(m, ip)
 	case !was:
 		m[ip] = s.now
-	case s.now.Sub(at) > soon:
-		s.t.Fatalf("%s is answered for by %v for more than %s", ip, holders, soon)
+	case s.now.Sub(at) > limit:
+		s.t.Fatalf("%s is answered for by %v for more than %s", ip, holders, limit)
 	}
 }
 

@@ -37,6 +37,18 @@ func (p *poolStatuses) write(_ context.Context, pool string, change func([]v1bet
 	return nil
 }
 
+func (p *poolStatuses) setAway(away bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.away = away
+}
+
+func (p *poolStatuses) written() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.writes
+}
+
 func (p *poolStatuses) String() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,16 +77,16 @@ func TestQuarantine(t *testing.T) {
 			t.Helper()
 			q.Tell(pools, found, gone)
 			synctest.Wait()
-			if api.String() != want || api.writes != writes {
-				t.Errorf("says %q after %d writes, want %q after %d", api, api.writes, want, writes)
+			if got := api.written(); api.String() != want || got != writes {
+				t.Errorf("says %q after %d writes, want %q after %d", api, got, want, writes)
 			}
 		}
 		tell(one, 1, nil, stranger, outside)
 		tell(one, 1, nil, stranger, outside)
 		tell(one+two, 2, nil, stranger, held)
-		api.away = true
+		api.setAway(true)
 		tell(one+two, 2, []netip.Addr{stranger.IP}, held)
-		api.away = false
+		api.setAway(false)
 		time.Sleep(rewriting)
 		synctest.Wait()
 		tell(two, 3, []netip.Addr{stranger.IP}, held)
