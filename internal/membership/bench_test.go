@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -64,6 +65,43 @@ func BenchmarkHeal(b *testing.B) {
 			report(b, took)
 		})
 	}
+}
+
+// BenchmarkStorm measures how long it takes until all know of all when every member publishes other claims
+// at once, and how much processor time that takes, for each member: in a cluster, each has a node of its
+// own for that. Where that time is small, false alarms tell of the load of so many in one process.
+func BenchmarkStorm(b *testing.B) {
+	w := benchWorld(b, 50)
+	var took []time.Duration
+	used, ms := time.Duration(0), int64(0)
+	for b.Loop() {
+		ms++
+		begin, spent := time.Now(), processorTime()
+		for _, n := range w.nodes {
+			n.Publish(reportOf(100, ms))
+		}
+		for _, n := range w.nodes {
+			awaitThat(b, n, time.Minute, "all claims", func() bool {
+				all := n.Reports()
+				return len(all) == len(w.nodes) && !slices.ContainsFunc(w.peers, func(p Peer) bool {
+					c := all[p.Name].Claims
+					return len(c) != 100 || c[0].Since.UnixMilli() != ms || c[99].Since.UnixMilli() != ms
+				})
+			})
+		}
+		took, used = append(took, time.Since(begin)), used+processorTime()-spent
+		pass(2 * time.Second)
+	}
+	report(b, took)
+	b.ReportMetric(float64(used.Microseconds())/1000/float64(len(took)*len(w.nodes)), "cpu-ms/member")
+	b.ReportMetric(float64(losses(w.nodes))/float64(len(took)), "alarms")
+}
+
+// processorTime is what this process has used.
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func benchWorld(b *testing.B, n int) *world {
