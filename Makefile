@@ -35,12 +35,16 @@ test-unit: ## unit, property, fuzz-seed and veth tests
 
 .PHONY: test-lab
 test-lab: lab-build build ## the suites against a real API server, real kube-proxies and real ARP and NDP
-	@if [ "$$(id -u)" != 0 ]; then echo "LEFT OUT: the lab suites need root (network namespaces)"; else cd e2etest && go test -race -timeout 40m -p 1 ./...; fi
+	@if [ "$$(id -u)" != 0 ]; then echo "LEFT OUT: the lab suites need root (network namespaces)"; else cd e2etest && go test -race -timeout 60m -p 1 ./...; fi
 
 .PHONY: race-lab
 race-lab: lab-build ## the lab suites with daemons that detect races (slow; their timing means nothing)
 	@CGO_ENABLED=1 go build -race -o bin/race/ ./controller ./speaker
 	@cd e2etest && LANYARD_BIN=$(CURDIR)/bin/race go test -timeout 60m -p 1 ./suite/... ./allocation/...
+
+.PHONY: bench-failover
+bench-failover: lab-build build ## how long clients wait when a node or speaker goes: unplugged, killed, stopped (root; N=20 trials each, JSON=file, SPEAKER=flags)
+	@cd e2etest && go run ./cmd/benchfailover -n $(or $(N),20) -speaker '$(SPEAKER)' $(if $(JSON),-json $(abspath $(JSON)))
 
 .PHONY: verify
 verify: verify-generated lint ## everything that must hold besides the tests

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/lanyard-lb/lanyard/e2etest/lab"
@@ -108,22 +106,6 @@ func split(name string) (namespace, rest string) {
 		return namespace, rest
 	}
 	return metav1.NamespaceDefault, name
-}
-
-// decode reads the objects of a YAML text.
-func decode(t *testing.T, text string) (objects []*unstructured.Unstructured) {
-	t.Helper()
-	for d := yaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096); ; {
-		o := &unstructured.Unstructured{}
-		err := d.Decode(&o.Object)
-		if errors.Is(err, io.EOF) {
-			return objects
-		}
-		if err != nil {
-			t.Fatalf("%v in\n%s", err, text)
-		}
-		objects = append(objects, o)
-	}
 }
 
 // apply makes or changes the objects of a YAML text, and deletes those that it made, last ones first, at the test's end.

@@ -6,7 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// askingForPools: by annotation, also pools that serve nobody by themselves, in the order of the list.
+// askingForPools is row T7 of the list in layer2/doc.go: by annotation, also pools that serve nobody by themselves, in the order of the list.
 func askingForPools(t *testing.T, c *cluster) {
 	c.pool(t, "auto", "addresses: [10.21.0.0/28]")
 	c.pool(t, "manual", "addresses: [10.21.1.1, 'fd21:1::1'], autoAssign: false")

@@ -86,6 +86,21 @@ func blockKey(from, to, protocol string, port int) string {
 	return fmt.Sprintf("block %s %s %s %d", from, to, protocol, port)
 }
 
+// PartGossip makes the switch drop what the speakers of two nodes tell each other, both ways, and nothing else: the nodes
+// see each other on the LAN, and hear each other's ARP and NDP.
+func (l *Lab) PartGossip(a, b string) error { return l.eachGossip(a, b, l.Block) }
+
+// UnpartGossip ends PartGossip.
+func (l *Lab) UnpartGossip(a, b string) error { return l.eachGossip(a, b, l.Unblock) }
+
+func (l *Lab) eachGossip(a, b string, f func(from, to, protocol string, port int) error) error {
+	var faults []error
+	for _, protocol := range []string{"tcp", "udp"} {
+		faults = append(faults, f(a, b, protocol, GossipPort), f(b, a, protocol, GossipPort))
+	}
+	return errors.Join(faults...)
+}
+
 // Heal ends every fault of the switch. Cables stay as they are.
 func (l *Lab) Heal() error {
 	l.faults.mu.Lock()

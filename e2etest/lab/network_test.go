@@ -2,6 +2,7 @@ package lab_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -19,9 +20,12 @@ func TestNetwork(t *testing.T) {
 	bothFamilies(t, l, "n1", func(t *testing.T, ip netip.Addr) {
 		t.Run("eyes", func(t *testing.T) { testEyes(t, l, ip) })
 		t.Run("unplug", func(t *testing.T) { testUnplug(t, l, ip) })
+		t.Run("parted gossip", func(t *testing.T) { testPartedGossip(t, l, ip) })
 		t.Run("switch faults", func(t *testing.T) { testSwitchFaults(t, l, ip) })
 	})
 	t.Run("two owners", func(t *testing.T) { testTwoOwners(t, l) })
+	t.Run("strangers", func(t *testing.T) { testStrangers(t, l) })
+	t.Run("a careful stranger", func(t *testing.T) { testCarefulStranger(t, l) })
 	flooded(t, l, true)
 	t.Run("MAC changes", func(t *testing.T) { testMAC(t, l) })
 }
@@ -170,6 +174,22 @@ func testSwitchFaults(t *testing.T, l *lab.Lab, ip netip.Addr) {
 	}
 }
 
+// testPartedGossip: two hosts reach each other, but not the port of gossip; others do.
+func testPartedGossip(t *testing.T, l *lab.Lab, ip netip.Addr) {
+	gossip, other := netip.AddrPortFrom(ip, lab.GossipPort), netip.AddrPortFrom(ip, 12)
+	serve(t, l, "n1", gossip)
+	serve(t, l, "n1", other)
+	reached := func() error { return ask(l, "c1", gossip) }
+	eventually(t, 5*time.Second, reached)
+	must(t, l.PartGossip("c1", "n1"))
+	if reached() == nil {
+		t.Error("c1 reaches the port of gossip on n1")
+	}
+	must(t, errors.Join(ask(l, "c1", other), ask(l, "c2", gossip)))
+	must(t, l.UnpartGossip("c1", "n1"))
+	eventually(t, 5*time.Second, reached)
+}
+
 // testTwoOwners puts one address on two hosts: both answers are seen.
 func testTwoOwners(t *testing.T, l *lab.Lab) {
 	for _, ip := range []string{"10.77.0.200/24", "fd77::200/64"} {
@@ -177,20 +197,7 @@ func testTwoOwners(t *testing.T, l *lab.Lab) {
 		for _, host := range []string{"n1", "n2"} {
 			must(t, l.Host(host).NIC("eth0").AddAddr(shared))
 		}
-		var hosts []string
-		eventually(t, 5*time.Second, func() error {
-			answers, err := l.WhoHas("c1", shared.Addr(), 200*time.Millisecond)
-			must(t, err)
-			hosts = hosts[:0]
-			for _, a := range answers {
-				hosts = append(hosts, a.Host)
-			}
-			slices.Sort(hosts)
-			if !slices.Equal(hosts, []string{"n1", "n2"}) {
-				return fmt.Errorf("%s is answered for by %v, want n1 and n2", ip, hosts)
-			}
-			return nil
-		})
+		answered(t, l, shared.Addr(), "n1", "n2")
 		for _, host := range []string{"n1", "n2"} {
 			must(t, l.Host(host).NIC("eth0").RemoveAddr(shared))
 		}

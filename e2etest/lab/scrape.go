@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,35 @@ func (l *Lab) Metric(ctx context.Context, host, series string) (float64, error) 
 		}
 	}
 	return 0, fmt.Errorf("the metrics on %s have no %s", host, series)
+}
+
+// MetricSum adds up the series of a metric on a host that have all the labels given, each as in `by="stranger"`; none is 0.
+func (l *Lab) MetricSum(ctx context.Context, host, name string, labels ...string) (float64, error) {
+	text, err := l.fetchLocal(ctx, host, MetricsPort, "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	return sumSeries(text, name, labels...)
+}
+
+func sumSeries(text, name string, labels ...string) (sum float64, err error) {
+	for line := range strings.Lines(text) {
+		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if head, in, _ := strings.Cut(series, "{"); head != name || !hasLabels(in, labels) {
+			continue
+		}
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read the metric %s: %w", series, err)
+		}
+		sum += v
+	}
+	return sum, nil
+}
+
+func hasLabels(in string, labels []string) bool {
+	have := strings.Split(strings.TrimSuffix(in, "}"), ",")
+	return !slices.ContainsFunc(labels, func(l string) bool { return !slices.Contains(have, l) })
 }
 
 // Ready returns nil when the product's readiness probe on a host succeeds, and otherwise what it says.

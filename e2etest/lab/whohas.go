@@ -72,15 +72,34 @@ func arpRequest(mac net.HardwareAddr, source, ip netip.Addr) []byte {
 	return append(append(b, make([]byte, 6)...), ip.AsSlice()...)
 }
 
-// solicitation is an NS for ip to its solicited-node group, with our link-layer address (RFC 4861 section 4.3).
+// solicitation is an NS for ip to its solicited-node group, with our link-layer address unless it has no source (RFC 4861
+// section 4.3).
 func solicitation(mac net.HardwareAddr, source, ip netip.Addr) []byte {
 	target := ip.As16()
 	group := netip.MustParseAddr("ff02::1:ff00:0").As16()
 	copy(group[13:], target[13:])
-	message := append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, target[:]...)
-	message = append(append(message, 1, 1), mac...)
-	binary.BigEndian.PutUint16(message[2:], icmpChecksum(source.As16(), group, message))
+	return solicitationTo(mac, source, netip.AddrFrom16(group), ip)
+}
 
+// solicitationTo is an NS for ip to any destination. The Ethernet one is the group's; for a host, the caller puts it in.
+func solicitationTo(mac net.HardwareAddr, source, to, ip netip.Addr) []byte {
+	message := append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, ip.AsSlice()...)
+	if !source.IsUnspecified() {
+		message = append(append(message, 1, 1), mac...)
+	}
+	return icmpv6(mac, source, to, message)
+}
+
+// advertisement is an unsolicited NA for ip to all nodes, with Override and our link-layer address (RFC 4861 section 4.4).
+func advertisement(mac net.HardwareAddr, ip netip.Addr) []byte {
+	message := append([]byte{136, 0, 0, 0, 0x20, 0, 0, 0}, ip.AsSlice()...)
+	return icmpv6(mac, ip, netip.IPv6LinkLocalAllNodes(), append(append(message, 2, 1), mac...))
+}
+
+// icmpv6 is the frame of an ICMPv6 message to a group.
+func icmpv6(mac net.HardwareAddr, source, to netip.Addr, message []byte) []byte {
+	group := to.As16()
+	binary.BigEndian.PutUint16(message[2:], icmpChecksum(source.As16(), group, message))
 	b := ethernet(append(net.HardwareAddr{0x33, 0x33}, group[12:]...), mac, unix.ETH_P_IPV6)
 	b = append(b, 0x60, 0, 0, 0, 0, byte(len(message)), unix.IPPROTO_ICMPV6, 255)
 	b = append(append(b, source.AsSlice()...), group[:]...)

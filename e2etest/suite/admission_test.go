@@ -57,7 +57,7 @@ func badPools(t *testing.T, c *cluster) {
 func (c *cluster) refused(t *testing.T, text, field, says string) {
 	t.Helper()
 	o := decode(t, text)[0]
-	_, err := c.resource(o.GetKind()).Create(within(t, 10*time.Second), o, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	_, err := c.Resource(o.GetKind()).Create(within(t, 10*time.Second), o, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	if !apierrors.IsInvalid(err) {
 		t.Fatalf("the API server says %v, want that the object is invalid", err)
 	}
@@ -73,7 +73,7 @@ func goodPools(t *testing.T, c *cluster) {
 		"[10.1.6.255-10.1.7.0]", "['fd01::/64']", "['fd02::1']", "['fd03::1-fd03::ffff']", "['fd04::ffff - fd04:0:0:1::']",
 		"['fd05::a-fd05::00B']", "[10.1.8.0/30, 10.1.8.4-10.1.8.5, 10.1.8.6, 'fd06::/120']",
 	} {
-		t.Run(addresses, func(t *testing.T) { c.pool(t, fmt.Sprint("good-", i), addresses) })
+		t.Run(addresses, func(t *testing.T) { c.Pool(t, fmt.Sprint("good-", i), addresses) })
 	}
 }
 
@@ -97,18 +97,18 @@ func badAdvertisements(t *testing.T, c *cluster) {
 }
 
 func goodAdvertisements(t *testing.T, c *cluster) {
-	c.pool(t, "named", "[10.2.0.0/24]")
+	c.Pool(t, "named", "[10.2.0.0/24]")
 	for _, spec := range []string{"{}", "interfaces: [eth0]", `interfaces: ["eth*", "en?s0", "br-lan.12", "*"]`, "ipAddressPools: [named]",
 		"serviceSelectors: [{matchLabels: {app: web}}, {}]", "preferredNodeSelectors: [{weight: 1, preference: {}}, {weight: 100, preference: {matchLabels: {rack: a}}}]",
 		"{ignoreSubnets: true, noEndpoints: Withdraw}"} {
 		t.Run(spec, func(t *testing.T) {
-			c.create(t, advertisementYAML("good", spec))
-			c.judged(t, "L2Advertisement", "good", metav1.ConditionTrue, "InForce")
+			c.Create(t, advertisementYAML("good", spec))
+			c.Judged(t, "L2Advertisement", "good", metav1.ConditionTrue, "InForce")
 		})
 	}
 	t.Run("defaults", func(t *testing.T) {
-		c.create(t, advertisementYAML("good", "ipAddressPools: [named]"))
-		o, err := c.resource("L2Advertisement").Get(within(t, 10*time.Second), "good", metav1.GetOptions{})
+		c.Create(t, advertisementYAML("good", "ipAddressPools: [named]"))
+		o, err := c.Resource("L2Advertisement").Get(within(t, 10*time.Second), "good", metav1.GetOptions{})
 		must(t, err)
 		spec, _ := o.Object["spec"].(map[string]any)
 		if spec["ignoreSubnets"] != false || spec["noEndpoints"] != "Announce" {
@@ -116,8 +116,8 @@ func goodAdvertisements(t *testing.T, c *cluster) {
 		}
 	})
 	t.Run("an unknown pool", func(t *testing.T) {
-		c.create(t, advertisementYAML("good", "ipAddressPools: [named, nowhere]"))
-		if says := c.judged(t, "L2Advertisement", "good", metav1.ConditionTrue, "UnknownPool"); !strings.Contains(says, "spec.ipAddressPools[1]") || !strings.Contains(says, "nowhere") {
+		c.Create(t, advertisementYAML("good", "ipAddressPools: [named, nowhere]"))
+		if says := c.Judged(t, "L2Advertisement", "good", metav1.ConditionTrue, "UnknownPool"); !strings.Contains(says, "spec.ipAddressPools[1]") || !strings.Contains(says, "nowhere") {
 			t.Errorf("the message %q does not name the field and the pool", says)
 		}
 	})
@@ -125,13 +125,13 @@ func goodAdvertisements(t *testing.T, c *cluster) {
 
 // badEdit: an edit that is refused leaves the pool in force, and kubectl shows the user why.
 func badEdit(t *testing.T, c *cluster) {
-	c.pool(t, "edited", "[10.3.0.1]")
+	c.Pool(t, "edited", "[10.3.0.1]")
 	err := c.Apply(within(t, 20*time.Second), poolYAML("edited", "[10.3.0.9-10.3.0.1]", true))
 	if err == nil || !strings.Contains(err.Error(), "spec.addresses[0]") || !strings.Contains(err.Error(), "must not be above its last") {
 		t.Errorf("kubectl apply of a reversed range: %v", err)
 	}
-	c.create(t, serviceYAML("edited"))
-	if ip := c.address(t, "edited"); ip.String() != "10.3.0.1" {
+	c.Create(t, serviceYAML("edited"))
+	if ip := c.Address(t, "edited"); ip.String() != "10.3.0.1" {
 		t.Errorf("the address is %s, want 10.3.0.1", ip)
 	}
 }

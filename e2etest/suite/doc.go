@@ -4,5 +4,5 @@
 // packages.
 //
 // The tests of a file share a lab. Each has pools and addresses of its own and takes away what it made, so that each can
-// be run alone: go test ./suite -run 'TestFailover/unplugged'. Without root the tests are skipped.
+// be run alone: go test ./suite -run 'TestPlacement/the_exclusion_label'. Without root the tests are skipped.
 package suite

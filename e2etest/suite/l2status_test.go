@@ -18,8 +18,8 @@ import (
 func TestL2StatusObject(t *testing.T) {
 	t.Parallel()
 	c := install(t, lab.Options{Nodes: -1, Clients: -1})
-	c.create(t, serviceYAML("web"))
-	service, err := c.resource("Service").Get(within(t, 10*time.Second), "web", metav1.GetOptions{})
+	c.Create(t, serviceYAML("web"))
+	service, err := c.Resource("Service").Get(within(t, 10*time.Second), "web", metav1.GetOptions{})
 	must(t, err)
 	must(t, c.Apply(within(t, 20*time.Second), l2StatusYAML("web", string(service.GetUID()))))
 
@@ -31,7 +31,7 @@ func TestL2StatusObject(t *testing.T) {
 		}
 	}
 	t.Run("speakers may", func(t *testing.T) { speakersMay(t, c) })
-	c.delete(t, "Service", "web")
+	c.Delete(t, "Service", "web")
 	eventually(t, time.Minute, func() error {
 		left, err := c.Kubectl(t.Context(), "get", "l2status", "--no-headers", "--ignore-not-found")
 		if err == nil && left != "" {

@@ -1,77 +1,51 @@
 package suite
 
 import (
-	"context"
-	"errors"
 	"testing"
-	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/lanyard-lb/lanyard/e2etest/lab"
+	"github.com/lanyard-lb/lanyard/e2etest/labtest"
 )
 
-// within is the context of one step of a test.
-func within(t *testing.T, d time.Duration) context.Context {
+// What the suites have in common, by the names that this one calls it.
+var (
+	within            = labtest.Within
+	afterwards        = labtest.Afterwards
+	must              = labtest.Must
+	eventually        = labtest.Eventually
+	throughout        = labtest.Throughout
+	decode            = labtest.Decode
+	poolYAML          = labtest.PoolYAML
+	advertisementYAML = labtest.AdvertisementYAML
+	serviceYAML       = labtest.ServiceYAML
+	ingress           = labtest.Ingress
+)
+
+const (
+	dualStack = labtest.DualStack
+	onlyIPv6  = labtest.OnlyIPv6
+	patience  = labtest.Patience
+)
+
+// cluster is a lab with the product installed.
+type cluster struct{ *labtest.Cluster }
+
+// install makes a lab, installs the product in it and starts a controller.
+func install(t *testing.T, opts lab.Options) *cluster {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
+	return &cluster{labtest.Install(t, opts)}
 }
 
-// afterwards registers a step that undoes something when the test ends, however it ends.
-func afterwards(t *testing.T, undo func(ctx context.Context) error) {
+// serve is install with a speaker on every node, all of them ready.
+func serve(t *testing.T, opts lab.Options) *cluster {
 	t.Helper()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := undo(ctx); err != nil {
-			t.Errorf("clean up: %v", err)
-		}
-	})
+	return &cluster{labtest.Serve(t, opts)}
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually asks every 20 ms until there is no error.
-func eventually(t *testing.T, limit time.Duration, f func() error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	if err := poll(ctx, f); err != nil {
-		t.Fatalf("still after %v: %v", limit, err)
-	}
-}
-
-// throughout asks every 20 ms, for as long as said, and fails at the first error.
-func throughout(t *testing.T, span time.Duration, f func() error) {
-	t.Helper()
-	begun := time.Now()
-	eventually(t, span+time.Minute, func() error {
-		if err := f(); err != nil {
-			t.Fatalf("after %v: %v", time.Since(begun).Round(time.Millisecond), err)
-		}
-		if time.Since(begun) < span {
-			return errors.New("the time is not over")
-		}
-		return nil
-	})
-}
-
-// poll returns nil once f does, and otherwise the last error of f when the context ends.
-func poll(ctx context.Context, f func() error) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-tick.C:
-		}
-	}
+// conditionOf is the condition that the controller writes on a Service, or nil.
+func conditionOf(s *corev1.Service) *metav1.Condition {
+	return labtest.ConditionOf(s, labtest.IPAssigned)
 }

@@ -18,16 +18,16 @@ func TestPrivilege(t *testing.T) {
 	c := install(t, lab.Options{Nodes: 2, Clients: 1})
 	before := map[string]traces{}
 	for _, node := range c.Nodes() {
-		c.run(t, node, "web-"+node)
+		c.RunWeb(t, node, "web-"+node)
 		before[node] = c.traces(t, node)
 	}
-	c.startSpeakers(t)
-	c.pool(t, "lan", "[10.77.0.200-10.77.0.207, fd77::200-fd77::207]")
-	c.advertise(t, "lan")
-	ips := c.services(t, "web", 8)
-	owners := c.owners(t, ips...)
+	c.StartSpeakers(t)
+	c.Pool(t, "lan", "[10.77.0.200-10.77.0.207, fd77::200-fd77::207]")
+	c.Advertise(t, "lan")
+	ips := c.Services(t, "web", 8)
+	owners := c.Owners(t, ips...)
 	for _, ip := range ips {
-		c.fetch(t, "c1", ip)
+		c.Fetch(t, "c1", ip)
 	}
 
 	t.Run("capabilities", func(t *testing.T) {
@@ -59,7 +59,7 @@ func TestPrivilege(t *testing.T) {
 			must(t, err)
 			c.traces(t, node).same(t, before[node], node, "addresses", "routes", "rules", "neighbours", "sysctls", "groups", "links")
 		}
-		c.silent(t, time.Second, ips...)
+		c.Silent(t, time.Second, ips...)
 	})
 }
 

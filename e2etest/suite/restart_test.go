@@ -21,17 +21,17 @@ const leaseTime = 40 * time.Second
 func TestControllerRestart(t *testing.T) {
 	t.Parallel()
 	c := install(t, lab.Options{Nodes: -1, Clients: -1})
-	c.pool(t, "lan", "[10.20.0.1-10.20.0.7, fd20::1-fd20::7]")
+	c.Pool(t, "lan", "[10.20.0.1-10.20.0.7, fd20::1-fd20::7]")
 	r := &restarts{cluster: c}
 	for i := range 3 {
-		c.create(t, serviceYAML(fmt.Sprint("web-", i), dualStack))
+		c.Create(t, serviceYAML(fmt.Sprint("web-", i), dualStack))
 		r.services = append(r.services, fmt.Sprint("web-", i))
-		c.assigned(t, fmt.Sprint("web-", i), 2)
+		c.Assigned(t, fmt.Sprint("web-", i), 2)
 	}
 	for i := range 2 {
-		c.create(t, serviceYAML(fmt.Sprint("preferring-", i), "ipFamilyPolicy: PreferDualStack", "ipFamilies: [IPv6, IPv4]"))
+		c.Create(t, serviceYAML(fmt.Sprint("preferring-", i), "ipFamilyPolicy: PreferDualStack", "ipFamilies: [IPv6, IPv4]"))
 		r.services = append(r.services, fmt.Sprint("preferring-", i))
-		c.assigned(t, fmt.Sprint("preferring-", i), 2)
+		c.Assigned(t, fmt.Sprint("preferring-", i), 2)
 	}
 	t.Run("terminated", func(t *testing.T) { r.restart(t, (*lab.Process).Term) })
 	t.Run("what happens meanwhile", r.meanwhile)
@@ -50,10 +50,10 @@ func (r *restarts) versions(t *testing.T) map[string]string {
 	t.Helper()
 	versions := map[string]string{}
 	for _, name := range r.services {
-		s := r.service(t, name)
+		s := r.Service(t, name)
 		versions[name] = fmt.Sprint(s.ResourceVersion, " ", ingress(s))
 	}
-	pool, err := r.resource("IPAddressPool").Get(within(t, 10*time.Second), "lan", metav1.GetOptions{})
+	pool, err := r.Resource("IPAddressPool").Get(within(t, 10*time.Second), "lan", metav1.GetOptions{})
 	must(t, err)
 	conditions, _, err := unstructured.NestedSlice(pool.Object, "status", "conditions")
 	must(t, err)
@@ -77,9 +77,9 @@ func (r *restarts) unchanged(t *testing.T, before map[string]string) {
 // serves checks that a new Service is served, with addresses that nobody else has, and takes it away again.
 func (r *restarts) serves(t *testing.T, name string) {
 	t.Helper()
-	r.create(t, serviceYAML(name, dualStack))
+	r.Create(t, serviceYAML(name, dualStack))
 	eventually(t, leaseTime, func() error {
-		if len(ingress(r.service(t, name))) != 2 {
+		if len(ingress(r.Service(t, name))) != 2 {
 			return errors.New("the new Service has no addresses")
 		}
 		return nil
@@ -92,7 +92,7 @@ func (r *restarts) distinct(t *testing.T, name string) {
 	t.Helper()
 	holder := map[netip.Addr]string{}
 	for _, service := range append([]string{name}, r.services...) {
-		for _, ip := range ingress(r.service(t, service)) {
+		for _, ip := range ingress(r.Service(t, service)) {
 			if other, held := holder[ip]; held {
 				t.Errorf("%s and %s both have %s", other, service, ip)
 			}
@@ -117,10 +117,10 @@ func (r *restarts) restart(t *testing.T, end func(*lab.Process) error) {
 
 // meanwhile: what was created, deleted and changed while no controller ran is caught up with.
 func (r *restarts) meanwhile(t *testing.T) {
-	r.create(t, serviceYAML("doomed"))
-	doomed := r.address(t, "doomed")
-	r.create(t, serviceYAML("demoted"))
-	demoted := r.address(t, "demoted")
+	r.Create(t, serviceYAML("doomed"))
+	doomed := r.Address(t, "doomed")
+	r.Create(t, serviceYAML("demoted"))
+	demoted := r.Address(t, "demoted")
 	before := r.versions(t)
 	controller := r.Process("cp", "controller")
 	t.Cleanup(func() {
@@ -134,17 +134,17 @@ func (r *restarts) meanwhile(t *testing.T) {
 	if exit != nil {
 		t.Errorf("the controller ended with %v:\n%s", exit, controller.LogTail(5))
 	}
-	r.delete(t, "Service", "doomed")
-	r.patch(t, "Service", "demoted", `{"spec":{"type":"ClusterIP"}}`)
-	r.create(t, serviceYAML("heir-1"))
-	r.create(t, serviceYAML("heir-2"))
+	r.Delete(t, "Service", "doomed")
+	r.Patch(t, "Service", "demoted", `{"spec":{"type":"ClusterIP"}}`)
+	r.Create(t, serviceYAML("heir-1"))
+	r.Create(t, serviceYAML("heir-2"))
 	must(t, controller.Restart())
-	heirs := map[netip.Addr]bool{r.address(t, "heir-1"): true, r.address(t, "heir-2"): true}
+	heirs := map[netip.Addr]bool{r.Address(t, "heir-1"): true, r.Address(t, "heir-2"): true}
 	if !heirs[doomed] || !heirs[demoted] {
 		t.Errorf("the new Services have %v, want %s and %s, which are free", heirs, doomed, demoted)
 	}
 	eventually(t, 5*time.Second, func() error {
-		if s := r.service(t, "demoted").Status; len(s.LoadBalancer.Ingress)+len(s.Conditions) > 0 {
+		if s := r.Service(t, "demoted").Status; len(s.LoadBalancer.Ingress)+len(s.Conditions) > 0 {
 			return fmt.Errorf("the Service that is a ClusterIP now has the status %+v", s)
 		}
 		return nil
@@ -164,15 +164,15 @@ func (r *restarts) standby(t *testing.T) {
 	// While the leader holds the lease and still, nobody serves, for the other does not.
 	must(t, leader.Freeze())
 	t.Cleanup(func() { _ = leader.Thaw() })
-	r.create(t, serviceYAML("waiting", dualStack))
+	r.Create(t, serviceYAML("waiting", dualStack))
 	throughout(t, 3*time.Second, func() error {
-		if status := r.service(t, "waiting").Status; len(status.Conditions) > 0 {
+		if status := r.Service(t, "waiting").Status; len(status.Conditions) > 0 {
 			return fmt.Errorf("the standby wrote %+v", status)
 		}
 		return nil
 	})
 	must(t, leader.Thaw())
-	r.assigned(t, "waiting", 2)
+	r.Assigned(t, "waiting", 2)
 	if now := r.holder(t); now != held {
 		t.Fatalf("the lease went from %s to %s", held, now)
 	}

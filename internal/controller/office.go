@@ -16,9 +16,9 @@ import (
 // them tell in one record: each renews its term there, and so learns of the others.
 const (
 	renewEvery   = 15 * time.Second
-	refreshEvery = 30 * time.Second // what others have committed is learnt
-	lapsed       = 3 * renewEvery   // who could not renew for so long does not report
-	expired      = 4 * renewEvery   // and is taken to be gone
+	refreshEvery = renewEvery     // what others have committed is learnt
+	lapsed       = 3 * renewEvery // who could not renew for so long does not report
+	expired      = 4 * renewEvery // and is taken to be gone
 )
 
 // office is what a controller knows of those in office.

@@ -1,6 +1,8 @@
 package kube
 
 import (
+	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/go-kit/log"
@@ -27,11 +29,23 @@ func (s logSink) Info(verbosity int, msg string, pairs ...any) {
 	if verbosity > 0 {
 		to = level.Debug(s.logger)
 	}
-	_ = to.Log(slices.Concat([]any{"msg", msg}, s.component(), pairs)...)
+	_ = to.Log(slices.Concat([]any{"msg", msg}, s.component(), plain(pairs))...)
 }
 
 func (s logSink) Error(err error, msg string, pairs ...any) {
-	_ = level.Error(s.logger).Log(slices.Concat([]any{"msg", msg, "err", err}, s.component(), pairs)...)
+	_ = level.Error(s.logger).Log(slices.Concat([]any{"msg", msg, "err", err}, s.component(), plain(pairs))...)
+}
+
+// plain writes out the values that logfmt has no form for.
+func plain(pairs []any) []any {
+	pairs = slices.Clone(pairs)
+	for i := 1; i < len(pairs); i += 2 {
+		switch kind := reflect.ValueOf(pairs[i]).Kind(); kind {
+		case reflect.Slice, reflect.Array, reflect.Map, reflect.Struct, reflect.Chan, reflect.Func:
+			pairs[i] = fmt.Sprint(pairs[i])
+		}
+	}
+	return pairs
 }
 
 func (s logSink) WithValues(pairs ...any) logr.LogSink {

@@ -173,6 +173,7 @@ func (s *stormStory) publish(i int) {
 	for _, c := range slices.Sorted(maps.Keys(claims)) {
 		claim := claimOf(c, int64(s.rng.IntN(3)))
 		claim.Weak = s.rng.IntN(2) == 0
+		claim.After = []string{"", "", "m1", "m2"}[s.rng.IntN(4)]
 		claim.Successor = []string{"", "n00", "n01"}[s.rng.IntN(3)]
 		r.Claims = append(r.Claims, claim)
 	}
@@ -302,7 +303,7 @@ func TestGapHealsSoon(t *testing.T) {
 }
 
 func TestClockGoesBack(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(_ *testing.T, w *world) {
 		w.start(3)
 		old := w.nodes[0]
 		old.store.mu.Lock()

@@ -108,14 +108,14 @@ const (
 	tagIPv6
 	tagWeak
 	tagRival
-	tagSuccessor
+	tagOther // a successor, or a predecessor held for dead, or both
 )
 
 // itemWriter writes the items of a record. What they have in common with the one before takes little.
 type itemWriter struct {
-	seq       uint64 // of the record's head, which no item exceeds
-	since     int64
-	successor string
+	seq   uint64 // of the record's head, which no item exceeds
+	since int64
+	named [2]string // successor and predecessor
 }
 
 func (w *itemWriter) append(b []byte, i item) []byte {
@@ -146,7 +146,7 @@ func (w *itemWriter) appendClaim(b []byte, tag byte, i item) []byte {
 		tag |= tagIPv6
 	}
 	if c := i.claim; c != nil {
-		tag |= flag(c.Weak, tagWeak) | flag(c.Rival != placement.MAC{}, tagRival) | flag(c.Successor != "", tagSuccessor)
+		tag |= flag(c.Weak, tagWeak) | flag(c.Rival != placement.MAC{}, tagRival) | flag(c.Successor != "" || c.After != "", tagOther)
 	}
 	b = binary.AppendUvarint(append(b, tag), w.seq-i.seq)
 	b = append(b, i.key.addr.AsSlice()...)
@@ -161,15 +161,19 @@ func (w *itemWriter) appendClaim(b []byte, tag byte, i item) []byte {
 	if tag&tagRival != 0 {
 		b = append(b, c.Rival[:]...)
 	}
-	switch {
-	case tag&tagSuccessor == 0:
-	case c.Successor == w.successor:
-		b = append(b, 0)
-	default:
-		b = appendString(b, c.Successor)
-		w.successor = c.Successor
+	if tag&tagOther != 0 {
+		b = w.others(b, c)
 	}
 	return b
+}
+
+// others appends the nodes that a claim names, by number where the one before named the same.
+func (w *itemWriter) others(b []byte, c *placement.Claim) []byte {
+	if names := [2]string{c.Successor, c.After}; names != w.named {
+		w.named = names
+		return appendString(appendString(append(b, 1), c.Successor), c.After)
+	}
+	return append(b, 0)
 }
 
 func flag(on bool, bit byte) byte {
@@ -240,8 +244,8 @@ type reader struct {
 	b   []byte
 	err error
 	// Of the claim before, as in itemWriter.
-	since     int64
-	successor string
+	since int64
+	named [2]string
 }
 
 func (r *reader) fail(err error) {
@@ -306,7 +310,7 @@ func (r *reader) string() string {
 }
 
 func (r *reader) record(skip func(record) bool) record {
-	r.since, r.successor = 0, ""
+	r.since, r.named = 0, [2]string{}
 	rec := record{name: r.string(), inc: r.uint64(), head: version{seq: r.uvarint(), digest: r.uint64()}}
 	if rec.hasBase = r.byte() == 1; rec.hasBase {
 		rec.base = r.uvarint()
@@ -388,11 +392,11 @@ func (r *reader) claim(ip netip.Addr, tag byte) *placement.Claim {
 	if tag&tagRival != 0 {
 		copy(c.Rival[:], r.take(len(c.Rival)))
 	}
-	if tag&tagSuccessor != 0 {
-		if s := r.string(); s != "" {
-			r.successor = s
+	if tag&tagOther != 0 {
+		if r.byte() != 0 {
+			r.named = [2]string{r.string(), r.string()}
 		}
-		c.Successor = r.successor
+		c.Successor, c.After = r.named[0], r.named[1]
 	}
 	return c
 }

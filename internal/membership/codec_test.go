@@ -33,7 +33,7 @@ func fullRecord() record {
 			}},
 			{seq: 2, key: itemKey{iface: "eth1"}, gone: true},
 			{seq: 3, key: itemKey{addr: four}, claim: &placement.Claim{
-				IP: four, Since: at, Weak: true, Phase: placement.Free, Rival: placement.MAC{6, 5, 4, 3, 2, 1}, Successor: "node-b",
+				IP: four, Since: at, Weak: true, Phase: placement.Free, Rival: placement.MAC{6, 5, 4, 3, 2, 1}, Successor: "node-b", After: "node-c",
 			}},
 			{seq: 4, key: itemKey{addr: four.Next()}, claim: &placement.Claim{
 				IP: four.Next(), Since: at.Add(-time.Millisecond), Phase: placement.Probing, Successor: "node-b",
@@ -100,8 +100,8 @@ func TestFormatStays(t *testing.T) {
 	}}}
 	want := []byte{
 		1, 1, // version, delta
-		1, 'a', 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 1, 10, // name, life, head, no base, one item of 10 bytes
-		0x40, 1, 198, 18, 0, 1, 2, 10, 1, 'b', // claim with successor, one before the head, address, phase, time, name
+		1, 'a', 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 1, 12, // name, life, head, no base, one item of 12 bytes
+		0x40, 1, 198, 18, 0, 1, 2, 10, 1, 1, 'b', 0, // claim with other nodes, one before the head, address, phase, time, names
 	}
 	if got := appendRecord(appendMessage(nil, deltaMsg, ""), r); !bytes.Equal(got, want) {
 		t.Errorf("% x\nwant\n% x", got, want)

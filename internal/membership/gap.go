@@ -116,13 +116,17 @@ func (s *store) lacking(now time.Time) (due []*memberReport, next time.Time) {
 }
 
 // askOne chooses one of many members with gaps to be asked for everything: after a partition, that one
-// knows of the others too. What seems complete is taken for so; if it is not, digests will tell.
+// knows of the others too. What still seems complete when there is no answer about it is taken for so; if it
+// is not, digests will tell.
 func (s *store) askOne(lacking []*memberReport, now time.Time, pick func([]string) []string) string {
 	names := make([]string, 0, len(lacking))
 	for _, m := range lacking {
 		names = append(names, m.name)
+		if m.gap.asks > 0 && m.gap.unverified {
+			m.gap.unverified = false
+			s.touch()
+		}
 		m.gap.ask(now)
-		m.gap.unverified = false
 		m.gap.update(m.complete(), now)
 	}
 	return pick(names)[0]

@@ -169,10 +169,12 @@ func (m *memberReport) once() (once, bool) {
 	return *i.once, true
 }
 
-// report returns the report if it has been complete in some version and the node has published one.
+// report returns the report if it has been complete in some version and the node has published one. What is
+// remembered of a node that is live again counts only once it is known to be true still: its claims may be of
+// an earlier life, or have grown weak.
 func (m *memberReport) report() (placement.Report, bool) {
 	o, ok := m.once()
-	if !m.live || !m.known || !ok || !o.published {
+	if !m.live || !m.known || m.gap.unverified || !ok || !o.published {
 		return placement.Report{}, false
 	}
 	if m.snapshot == nil {

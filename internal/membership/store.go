@@ -252,15 +252,29 @@ func (s *store) mergeRecord(r record, msg message) (visible bool) {
 			m.gap.hurry = true
 		}
 	}
+	newer := r.head.seq > m.head.seq
 	visible = m.merge(r, msg.kind == deltaMsg) && m.live || visible
 	s.enqueue(m)
-	if msg.from == r.name || msg.kind == deltaMsg && m.complete() {
+	if m.gap.unverified && m.verified(msg, newer) {
 		m.gap.unverified = false
+		visible = visible || m.live
 	}
 	if m.gap.update(m.complete(), time.Now()) {
 		signal(s.gapped)
 	}
 	return visible
+}
+
+// verified tells that after a message with a record of it, the report is what the node has: it says so itself,
+// or another who has heard of a change.
+func (m *memberReport) verified(msg message, newer bool) bool {
+	switch {
+	case msg.from == m.name:
+		return true
+	case msg.kind == deltaMsg:
+		return m.complete()
+	}
+	return newer && m.complete()
 }
 
 // knows tells that a record, of which the items are still to be read, brings nothing.

@@ -74,6 +74,33 @@ func TestLatePacketsBringNothingBack(t *testing.T) {
 	}
 }
 
+// TestBackWithAnOldReport: what is remembered of a member that was gone does not count until it is known to be
+// true still.
+func TestBackWithAnOldReport(t *testing.T) {
+	a, b := openStore("a", "b", "c"), openStore("b", "a", "c")
+	a.publish(reportOf(3, 1))
+	b.hear(t, a.state())
+	c := openStore("c", "a", "b")
+	c.hear(t, a.state())
+	for name, verify := range map[string]func(){
+		"itself":             func() { b.hear(t, a.state()) },
+		"who heard a change": func() { a.publish(reportOf(4, 1)); c.hear(t, a.state()); b.hear(t, c.state()) },
+	} {
+		b.setLive("a", false)
+		b.setLive("a", true)
+		if r, ok := b.reports()["a"]; ok {
+			t.Errorf("%s: back, and reports %v at once", name, r)
+		}
+		b.hear(t, c.state())
+		if _, ok := b.reports()["a"]; ok {
+			t.Errorf("%s: one who knows no more has it count", name)
+		}
+		if verify(); len(b.reports()["a"].Claims) == 0 {
+			t.Errorf("%s: it does not count", name)
+		}
+	}
+}
+
 func TestDeltasAloneMakeAReport(t *testing.T) {
 	a, b := openStore("a", "b"), openStore("b", "a")
 	a.publish(reportOf(300, 1))

@@ -2,6 +2,7 @@ package placement
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -13,6 +14,15 @@ type Report struct {
 	Claims []Claim
 	// Leaving says that the node hands over what it has and takes nothing.
 	Leaving bool
+}
+
+// Weakened returns the report with all claims weak.
+func (r Report) Weakened() Report {
+	r.Claims = slices.Clone(r.Claims)
+	for i := range r.Claims {
+		r.Claims[i].Weak = true
+	}
+	return r
 }
 
 // A Claim is a node's word that it owns an address: it announces it, or is about to.
@@ -31,9 +41,15 @@ type Claim struct {
 	// does. Empty while it hands nothing over. A claim with a successor that is Pending has lost against the
 	// successor's: it only lets it know that the address may have been announced beside it.
 	Successor string
+	// After is the node that had the address before and was held for dead, if this claim was made for that
+	// reason: should it live, its claim does not count any more, although it is older.
+	After string
 }
 
 func (c *Claim) conceded() bool { return c.Successor != "" && c.Phase == Pending }
+
+// underWay reports whether the address is announced, or is going to be unless a stranger is found.
+func (c *Claim) underWay() bool { return c.Phase == Probing || c.Phase == Announcing }
 
 // Phase is how far the announcing of an address has come.
 type Phase uint8

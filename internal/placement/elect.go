@@ -2,6 +2,7 @@ package placement
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -25,13 +26,16 @@ func (p *pass) bound(g *group) int {
 
 // elect returns the node that an address should go to: of the preferred ones, the one with the highest
 // rendezvous hash among those below the bound, else the one that owns the least. Ties go by hash, then name.
-// It is empty when the group is.
-func (p *pass) elect(ip netip.Addr, g *group) string {
+// It is empty when there is none but those to be left out.
+func (p *pass) elect(ip netip.Addr, g *group, but ...string) string {
 	limit, address := p.bound(g), hashOf(ip)
 	var winner candidate
 	var best uint64
 	var full bool // whether the winner has reached the bound
 	for _, c := range g.top {
+		if slices.Contains(but, c.name) {
+			continue
+		}
 		load, weight := p.load[c.name], mix(c.hash^address)
 		over := load >= limit
 		switch {

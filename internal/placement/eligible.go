@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -69,9 +70,9 @@ func (g *group) interfaces(node string) []string {
 	return nil
 }
 
-// without returns the group less one node.
-func (g *group) without(node string) *group {
-	rest := slices.DeleteFunc(slices.Clone(g.nodes), func(c candidate) bool { return c.name == node })
+// without returns the group less some nodes.
+func (g *group) without(nodes ...string) *group {
+	rest := slices.DeleteFunc(slices.Clone(g.nodes), func(c candidate) bool { return slices.Contains(nodes, c.name) })
 	return newGroup(rest, g.stray, NoEligibleNode)
 }
 
@@ -79,6 +80,38 @@ func (g *group) without(node string) *group {
 type subnets struct {
 	list   []netip.Prefix
 	ignore bool // one of the advertisements does not care
+}
+
+// remembered is how long a subnet counts that no node has any more: with its interfaces down, its addresses are
+// not to be announced elsewhere.
+const remembered = time.Hour
+
+// learnSubnets remembers which subnets there are, whatever the state of their interfaces.
+func (p *pass) learnSubnets() {
+	for _, node := range p.Members {
+		for _, i := range p.Reports[node].Interfaces {
+			for _, prefix := range i.Subnets {
+				if i.Ether {
+					p.known[prefix.Masked()] = p.Now
+				}
+			}
+		}
+	}
+	for prefix, last := range p.known {
+		if p.Now.Sub(last) > remembered {
+			delete(p.known, prefix)
+		}
+	}
+}
+
+// homeless reports whether no node has, or had of late, a subnet with an address.
+func (p *pass) homeless(ip netip.Addr) bool {
+	for prefix := range p.known {
+		if prefix.Contains(ip) && prefix.Bits() < ip.BitLen() {
+			return false
+		}
+	}
+	return true
 }
 
 // covering returns the advertisements that an address falls under, and a key that names their set.
@@ -120,7 +153,7 @@ func (p *pass) groupOf(ip netip.Addr, ads []*Advertisement, key string) *group {
 	if g, known := p.groups[id]; known {
 		return g
 	}
-	g := p.gather(ip, ads, within.Len() == 0 && !s.ignore)
+	g := p.gather(ip, ads, within.Len() == 0 && !s.ignore && p.homeless(ip))
 	p.groups[id] = g
 	return g
 }
@@ -233,24 +266,21 @@ func (p *pass) lateFor(name string) bool {
 	return true
 }
 
-// serving narrows a group down to the nodes that serve every Service of an address; where nobody does, it is
-// the whole group, and nobody is true.
+// serving narrows a group down to the nodes that serve every Service of an address that only some nodes serve.
+// nobody says that no Service with it is served at all; then it is the whole group.
 func (p *pass) serving(g *group, services []*Service) (_ *group, nobody bool) {
-	served := slices.ContainsFunc(services, func(s *Service) bool { return s.Served })
-	local := slices.ContainsFunc(services, func(s *Service) bool { return s.Local })
-	if !local || len(g.nodes) == 0 {
-		return g, !served
+	nobody = !slices.ContainsFunc(services, func(s *Service) bool { return s.Served })
+	demanding := slices.DeleteFunc(slices.Clone(services), func(s *Service) bool { return !s.Local || !s.Served })
+	if len(demanding) == 0 {
+		return g, nobody
 	}
 	var fit []candidate
 	for _, c := range g.nodes {
-		if !slices.ContainsFunc(services, func(s *Service) bool { return !s.servedOn(c.name) }) {
+		if !slices.ContainsFunc(demanding, func(s *Service) bool { return !s.servedOn(c.name) }) {
 			fit = append(fit, c)
 		}
 	}
-	switch len(fit) {
-	case 0:
-		return g, true
-	case len(g.nodes):
+	if len(fit) == len(g.nodes) {
 		return g, false
 	}
 	return newGroup(fit, g.stray, NoEligibleNode), false

@@ -32,11 +32,12 @@ type Layer2 struct {
 	own      map[netip.Addr]*own
 	memory   map[netip.Addr]*memory
 	checking map[netip.Addr]*check
-	members  []string  // of the last decision
-	quiet    time.Time // since when all is settled, and by the same members
-	moved    time.Time // when an address was last seen on the move
-	weak     time.Time // when what we have claimed last became weak
-	apart    bool      // whether we were cut off at the last decision
+	known    map[netip.Prefix]time.Time // subnets that nodes have had, and when they had them last
+	members  []string                   // of the last decision
+	quiet    time.Time                  // since when all is settled, and by the same members
+	moved    time.Time                  // when an address was last seen on the move
+	weak     time.Time                  // when what we have claimed last became weak
+	apart    bool                       // whether we were cut off at the last decision
 	round    uint64
 }
 
@@ -44,13 +45,15 @@ type Layer2 struct {
 type memory struct {
 	expected string    // the node that ought to claim it,
 	until    time.Time // by then
+	missed   []string  // nodes that did not, since somebody had it last
 	stranded time.Time // since when its owner should not own it; zero: it may
 	used     bool      // a node of ours has announced it
+	owner    string    // whose claim stood last
 }
 
 // NewLayer2 returns an elector that has claimed nothing.
 func NewLayer2(o Options) *Layer2 {
-	return &Layer2{options: o, own: map[netip.Addr]*own{}, memory: map[netip.Addr]*memory{}, checking: map[netip.Addr]*check{}}
+	return &Layer2{options: o, own: map[netip.Addr]*own{}, memory: map[netip.Addr]*memory{}, checking: map[netip.Addr]*check{}, known: map[netip.Prefix]time.Time{}}
 }
 
 // Decision is what follows from facts.
@@ -101,6 +104,7 @@ type pass struct {
 	load      map[string]int // addresses per node, also those that are expected to go there
 	standings map[netip.Addr]Standing
 	calm      bool // nothing is on the move
+	stirred   bool // something has changed, beside what is handed over by nodes that may own it
 }
 
 // address is one address in a pass.
@@ -112,6 +116,7 @@ type address struct {
 	claims   []claimant
 	owner    string // who owns it, or is to
 	claimed  bool   // the owner's claim stands
+	promised string // to whom the last owner has conceded it; nobody else has a claim
 	reason   Reason // why nobody may own it, or what else there is to say
 	moveTo   string
 	memory   *memory
@@ -121,18 +126,23 @@ type address struct {
 type claimant struct {
 	node  string
 	claim *Claim
+	void  bool // another was made since, because the node was held for dead
 }
 
 // Decide takes the facts in, and says what follows. What it returns may be kept, but not changed.
 func (l *Layer2) Decide(f Facts) Decision {
 	p := &pass{
 		Layer2: l, Facts: f, groups: map[string]*group{}, subnets: map[string]subnets{},
-		load: map[string]int{}, standings: make(map[netip.Addr]Standing, len(f.Standings)), calm: slices.Equal(l.members, f.Members),
+		load: map[string]int{}, standings: make(map[netip.Addr]Standing, len(f.Standings)), calm: true,
+	}
+	if !slices.Equal(l.members, f.Members) {
+		p.unsettled()
 	}
 	l.members = f.Members
 	for _, s := range f.Standings {
 		p.standings[s.IP] = s
 	}
+	p.learnSubnets()
 	p.list()
 	p.weaken()
 	p.progress()
@@ -194,8 +204,8 @@ func (p *pass) describe(a *address) {
 		return
 	}
 	a.group = p.groupOf(a.ip, ads, key)
-	a.reason = a.group.reason
 	group, nobody := p.serving(a.group, a.services)
+	a.reason = cmp.Or(a.group.reason, group.reason)
 	if a.group = group; !nobody || a.reason != "" {
 		return
 	}
@@ -214,26 +224,27 @@ func (p *pass) listClaims() {
 		claims := p.Reports[node].Claims
 		for i := range claims {
 			if a := p.at[claims[i].IP]; a != nil {
-				a.claims = append(a.claims, claimant{node, &claims[i]})
+				a.claims = append(a.claims, claimant{node: node, claim: &claims[i]})
 			}
 		}
 	}
 	for ip, o := range p.own {
 		if a := p.at[ip]; a != nil {
-			a.claims = append(a.claims, claimant{p.Self, &o.Claim})
+			a.claims = append(a.claims, claimant{node: p.Self, claim: &o.Claim})
 		}
 	}
 }
 
 // compare puts the claim that stands before the others: of a node that may own the address before one that may
-// not, one that is not being handed over, one that has got somewhere, one that is not weak, the older one. Ties
-// go by hash, then name.
+// not, one that is not being handed over, one that has got somewhere and was not stopped by a stranger, one that
+// is not weak, one that is not void, the older one. Ties go by hash, then name.
 func (a *address) compare(x, y claimant) int {
 	return cmp.Or(
 		first(a.group.has(x.node), a.group.has(y.node)),
 		first(x.claim.Successor == "", y.claim.Successor == ""),
-		first(x.claim.Phase != Pending, y.claim.Phase != Pending),
+		first(x.claim.underWay(), y.claim.underWay()),
 		first(!x.claim.Weak, !y.claim.Weak),
+		first(!x.void, !y.void),
 		x.claim.Since.Compare(y.claim.Since),
 		cmp.Compare(affinity(y.node, a.ip), affinity(x.node, a.ip)),
 		cmp.Compare(x.node, y.node),
@@ -258,9 +269,20 @@ func (p *pass) stand() {
 			continue
 		}
 		if len(a.claims) > 1 {
+			a.judge()
 			slices.SortFunc(a.claims, a.compare)
 		}
 		p.standOne(a)
+	}
+}
+
+// judge finds the claims that are void.
+func (a *address) judge() {
+	for i := range a.claims {
+		c := &a.claims[i]
+		c.void = slices.ContainsFunc(a.claims, func(o claimant) bool {
+			return o.claim.After == c.node && !o.claim.Weak && o.claim.Since.After(c.claim.Since)
+		})
 	}
 }
 
@@ -269,13 +291,20 @@ func (p *pass) standOne(a *address) {
 	for _, c := range a.claims {
 		a.memory.used = a.memory.used || c.claim.Phase == Announcing
 	}
-	if winner.claim.conceded() {
-		return // nobody owns it, only the note is left
+	if winner.claim.Phase == Taken {
+		a.memory.used = false // whoever has it next looks for the stranger, too
+	}
+	if winner.claim.conceded() { // nobody owns it, only the note is left: its winner is somewhere
+		if to := winner.claim.Successor; a.memory.expected != to {
+			a.memory.expected, a.memory.until = to, p.Now.Add(expecting)
+		}
+		a.promised = a.memory.expected
+		return
 	}
 	if winner.claim.Successor != "" {
 		// It is to be claimed by the successor, also when the leaver's word that it has let go comes first.
 		a.memory.expected, a.memory.until = winner.claim.Successor, p.Now.Add(expecting)
-		p.unsettled()
+		p.moving(a, winner.node)
 	}
 	switch {
 	case a.group.has(winner.node), winner.claim.Successor != "" && slices.Contains(p.Members, winner.claim.Successor):
@@ -294,15 +323,29 @@ func (p *pass) standOne(a *address) {
 	}
 	if winner.claim.Successor == "" {
 		a.memory.expected = ""
+		if a.group.has(winner.node) {
+			a.memory.missed = nil
+		}
 	}
 	a.owner, a.claimed = winner.node, true
 	p.load[a.owner]++
+	if a.memory.owner != a.owner { // it has moved, if it has only just been heard of
+		p.calm, p.moved, a.memory.owner = false, p.Now, a.owner
+	}
 }
 
-func (p *pass) unsettled() { p.calm = false }
+func (p *pass) unsettled() { p.calm, p.stirred = false, true }
+
+// moving notes that a node hands an address over.
+func (p *pass) moving(a *address, from string) {
+	if p.calm = false; !a.group.has(from) {
+		p.unsettled()
+	}
+}
 
 // place finds an owner for each address that has none: the node that is expected to claim it, as long as it is
-// given time, else the one that is elected. Loads grow in the order of addresses, so that all nodes that know
+// given time, else the one that is elected of those that were not given time in vain: one that is alive may not
+// know of the address, as the API server is away for it. Loads grow in the order of addresses, so that all nodes that know
 // the same claims come to the same.
 func (p *pass) place() {
 	var open []*address
@@ -310,17 +353,18 @@ func (p *pass) place() {
 		switch {
 		case a.claimed || len(a.group.nodes) == 0:
 			continue
-		case a.group.has(a.memory.expected) && p.Now.Before(a.memory.until):
+		case (a.group.has(a.memory.expected) || a.promised != "") && p.Now.Before(a.memory.until):
 			a.owner = a.memory.expected
 			p.load[a.owner]++
 		default:
+			a.miss(a.memory.expected)
 			a.group.unclaimed++
 			open = append(open, a)
 		}
 		p.unsettled()
 	}
 	for _, a := range open {
-		a.owner = p.wished(a)
+		a.owner = p.wished(a, a.group)
 		a.group.unclaimed--
 		p.load[a.owner]++
 		a.memory.expected, a.memory.until = a.owner, p.Now.Add(expecting)
@@ -332,12 +376,27 @@ func (p *pass) place() {
 	}
 }
 
-// wished is where an address should go: where its Services want it, else to the elected node.
-func (p *pass) wished(a *address) string {
-	if a.group.has(a.moveTo) {
+// miss notes that a node that might have claimed an address did not.
+func (a *address) miss(node string) {
+	if a.group.has(node) && !slices.Contains(a.memory.missed, node) {
+		a.memory.missed = append(a.memory.missed, node)
+	}
+}
+
+// wished is where an address should go: where its Services want it, else to the elected node; of those that did
+// not claim it, to none as long as there are others.
+func (p *pass) wished(a *address, g *group) string {
+	if g.has(a.moveTo) && !slices.Contains(a.memory.missed, a.moveTo) {
 		return a.moveTo
 	}
-	return p.elect(a.ip, a.group)
+	if to := p.elect(a.ip, g, a.memory.missed...); to != "" {
+		return to
+	}
+	if rest := g.without(a.memory.missed...); len(rest.nodes) > 0 {
+		return p.elect(a.ip, rest)
+	}
+	a.memory.missed = nil
+	return p.elect(a.ip, g)
 }
 
 // conclude writes the decision down.
@@ -372,7 +431,7 @@ func (p *pass) verdict(a *address) Verdict {
 	v.Claim = *claim
 	switch {
 	case claim.Rival != MAC{}:
-		v.Reason = AddressConflict
+		v.Reason, v.Detail = AddressConflict, "a stranger at "+claim.Rival.String()+" uses the address"
 	case claim.Phase != Announcing:
 		v.Reason = Settling
 	default:

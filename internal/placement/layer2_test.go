@@ -119,6 +119,16 @@ func TestVerdicts(t *testing.T) {
 		{name: "and so is Cluster", services: []Service{{Name: "a/b", IPs: web.IPs}}, owner: "any", reason: NoEndpoint},
 		{name: "unless the advertisement says otherwise", services: []Service{{Name: "a/b", IPs: web.IPs}},
 			change: func(f *Facts) { f.Advertisements[0].Withdraw = true }, reason: NoEndpoint},
+		{name: "nor where endpoints are on nodes that may not announce", services: []Service{on(local, "n2")},
+			change: func(f *Facts) { f.Advertisements[0].Nodes = set("n1", "n3") }, reason: NoEligibleNode},
+		{name: "not elsewhere when the interfaces in the subnet are down", services: []Service{web}, change: func(f *Facts) {
+			for _, n := range f.Members {
+				changeNIC(f, n, func(i *Interface) { i.Carrier = false })
+				i := nic
+				i.Name, i.Subnets = "eth1", []netip.Prefix{netip.MustParsePrefix("192.168.1.9/24")}
+				addNIC(f, n, i)
+			}
+		}, reason: NoInterface},
 		{name: "patterns of interfaces", services: []Service{web}, change: func(f *Facts) {
 			only(f, "n1")
 			for _, name := range []string{"eth1", "wlan0"} {
@@ -233,9 +243,22 @@ func TestStories(t *testing.T) {
 			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing"}}},
 		{"nor does a weak one", []act{
 			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(-time.Hour), Weak: true}), 0, "Announcing"}}},
+		{"who was held for dead has lost it, although its claim is older", []act{
+			{"n2 has taken it over", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour), After: "n1"}), 0, "Pending to n2 (silent)"}}},
+		{"unless who says so was cut off", []act{
+			{"n2 has taken it over", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour), After: "n1", Weak: true}), 0, "Announcing"}}},
 		{"who stood still is not sure", []act{
 			{"the process stops, and goes on", func(f *Facts) { f.Stood = true }, 0, "Announcing weak"},
 			{"n2 has taken it", func(f *Facts) { f.Stood = false; has("n2", Claim{Phase: Announcing, Since: start.Add(time.Minute)})(f) }, 0, "Pending weak to n2 (silent)"}}},
+		{"one that a stranger stopped loses to one that is announced", []act{
+			{"a stranger is found after all", stands(Standing{Phase: Taken, Rival: MAC{7}}), 0, "Taken"},
+			{"n2 announces it", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Pending to n2 (silent)"}}},
+		{"what a stranger has is probed by the next owner", []act{
+			{"n1 may not own it", func(f *Facts) { f.Advertisements[0].Nodes = set("n2") }, 0, "Announcing to n2"},
+			{"n2 has it", has("n2", Claim{Phase: Announcing, Since: start}), handing, "-"},
+			{"n2 has started again, and found a stranger", has("n2", Claim{Phase: Taken, Since: start, Rival: MAC{7}}), 0, "-"},
+			{"n1 may", func(f *Facts) { f.Advertisements[0].Nodes = set("n1", "n2") }, 0, "-"},
+			{"n2 is dead", func(f *Facts) { f.Members = []string{"n1", "n3"}; nobody(f) }, 0, "Pending (probe)"}}},
 		{"and is sure again when nobody has taken it", []act{
 			{"the process stops, and goes on", func(f *Facts) { f.Stood = true }, 0, "Announcing weak"},
 			{"nobody has it", func(f *Facts) { f.Stood = false }, recovering, "Announcing"}}},
@@ -266,7 +289,7 @@ func TestStories(t *testing.T) {
 			{"the Service is deleted", func(f *Facts) { f.Services = nil }, 0, "-"}}},
 		{"a stranger that comes later is reported, and forgotten", []act{
 			{"a stranger claims it", stands(Standing{Phase: Announcing, Rival: MAC{7}, RivalAt: start.Add(time.Second)}), 0, "Announcing"},
-			{"a minute", nil, grudge, "Announcing"}}},
+			{"a while", nil, 75 * time.Second, "Announcing"}}},
 		{"taken over from the dead without a probe", []act{
 			{"n1 may not own it", func(f *Facts) { f.Advertisements[0].Nodes = set("n2") }, 0, "Announcing to n2"},
 			{"n2 has it", has("n2", Claim{Phase: Announcing, Since: start}), handing, "-"},
@@ -314,6 +337,46 @@ func TestTaken(t *testing.T) {
 	}
 	if v := stands(Announcing, MAC{}).Verdicts[0]; v.Reason != Announced || v.Claim.Rival != (MAC{}) {
 		t.Errorf("the stranger is gone: %+v", v)
+	}
+}
+
+// TestLazyPace: once nothing has changed for five minutes, an address moves every ten seconds.
+func TestLazyPace(t *testing.T) {
+	f, l := facts(manyServices(12)...), NewLayer2(Options{})
+	var claims []Claim
+	for _, s := range f.Services {
+		claims = append(claims, Claim{IP: s.IPs[0], Since: start, Phase: Announcing})
+	}
+	f.Advertisements[0].Nodes = set("n1")
+	l.Decide(f)
+	for _, c := range claims {
+		f.Standings = append(f.Standings, Standing{IP: c.IP, Phase: Announcing})
+	}
+	l.Decide(f)
+	f.Advertisements[0].Nodes = set("n1", "n2")
+	var moved []time.Duration
+	began, first := f.Now, l.Decide(f)
+	for wake := first.Wake; !wake.IsZero() && wake.Before(began.Add(time.Hour)); {
+		f.Now = wake
+		d := l.Decide(f)
+		for _, c := range d.Claims {
+			if c.Successor == "n2" { // which takes it soon
+				moved = append(moved, f.Now.Sub(began))
+				l.Decide(f)
+				r := f.Reports["n2"]
+				c.Successor = ""
+				r.Claims = append(slices.Clone(r.Claims), c)
+				slices.SortFunc(r.Claims, func(a, b Claim) int { return a.IP.Compare(b.IP) })
+				f.Reports["n2"] = r
+				f.Standings = slices.DeleteFunc(slices.Clone(f.Standings), func(s Standing) bool { return s.IP == c.IP })
+				f.Standings = append(f.Standings, Standing{IP: c.IP, Phase: Announcing, Peer: nicOf(1).MAC, PeerAt: f.Now})
+				d = l.Decide(f)
+			}
+		}
+		wake = d.Wake
+	}
+	if len(moved) != 4 || moved[0] != lazyAfter || moved[3] != lazyAfter+3*lazyEvery {
+		t.Errorf("moved after %v, want the first after %s and then one every %s until n1 has 8", moved, lazyAfter, lazyEvery)
 	}
 }
 

@@ -15,8 +15,6 @@ const (
 	conceding = 2 * time.Second
 	// recovering is how long a node must have been among its peers for its claims to count fully again.
 	recovering = 3 * time.Second
-	// grudge is how long a stranger that claims an address of ours is reported after it was heard last.
-	grudge = time.Minute
 )
 
 // own is an address that this node has claimed.
@@ -72,22 +70,26 @@ func (p *pass) progress() {
 		if !rechecking && !silenced {
 			o.Phase = s.Phase
 		}
-		switch {
-		case o.Phase == Taken:
+		switch o.Phase {
+		case Taken:
 			if (s.Rival != MAC{}) {
 				o.Rival, o.rivalOn = s.Rival, s.RivalOn
 			}
 			p.checkAgain(o, rechecking)
-		case o.Phase == Announcing:
+		case Announcing:
 			o.probe, o.recheck = NoProbe, time.Time{}
 			o.Rival = MAC{}
-			if forget := s.RivalAt.Add(grudge); (s.Rival != MAC{}) && p.Now.Before(forget) {
+			if forget := s.RivalAt.Add(p.options.grudge()); (s.Rival != MAC{}) && p.Now.Before(forget) {
 				o.Rival, o.rivalOn = s.Rival, s.RivalOn
 				p.wakeAt(forget)
 			}
 		}
 	}
 }
+
+// grudge is how long a stranger that claims an address of ours is reported after it was heard last: it is asked
+// again every Recheck.
+func (o Options) grudge() time.Duration { return 5 * max(o.Recheck, time.Second) / 2 }
 
 // checkAgain has an address that a stranger uses probed again, every so often.
 func (p *pass) checkAgain(o *own, rechecking bool) {
@@ -144,10 +146,13 @@ func (p *pass) claim(a *address) {
 	change := Change{IP: a.ip, Cause: New}
 	if a.memory.used {
 		change.Cause = Failover
+		if a.memory.owner != p.Self {
+			o.After, change.Other = a.memory.owner, a.memory.owner
+		}
 	}
 	if a.claimed {
 		from := a.claims[0]
-		o.Since, change.Cause, change.Other = from.claim.Since, Handover, from.node
+		o.Since, o.After, change.Cause, change.Other = from.claim.Since, "", Handover, from.node
 		if from.claim.Phase != Announcing {
 			a.memory.used = false // it was never on the wire
 		}
@@ -158,12 +163,14 @@ func (p *pass) claim(a *address) {
 	if !a.memory.used {
 		o.Phase, o.probe = Pending, ProbeFirst
 	}
-	o.Weak = p.cutOff() || p.Stood
+	if o.Weak = p.cutOff() || p.Stood; p.Stood {
+		p.wakeAt(p.weak.Add(recovering))
+	}
 	o.interfaces, o.rivals = a.group.interfaces(p.Self), p.rivals(a)
 	p.again(o)
 	p.own[a.ip] = o
 	a.owner, a.claimed = p.Self, true
-	a.claims = append([]claimant{{p.Self, &o.Claim}}, a.claims...)
+	a.claims = append([]claimant{{node: p.Self, claim: &o.Claim}}, a.claims...)
 	a.memory.used = a.memory.used || o.Phase == Announcing
 	p.decision.Taken = append(p.decision.Taken, change)
 }
@@ -177,6 +184,8 @@ func (p *pass) follow(a *address, o *own) {
 	switch {
 	case !o.conceded.IsZero():
 		p.concede(a, o)
+	case len(a.group.nodes) == 0 && !p.Leaving && p.waits(a):
+		o.interfaces = nil
 	case len(a.group.nodes) == 0 && !p.Leaving:
 		p.drop(a.ip, Ineligible, "")
 	case !a.claimed: // we should not have it, and were given time to hand it over
@@ -187,6 +196,14 @@ func (p *pass) follow(a *address, o *own) {
 		p.yield(a, o)
 	}
 	o.rivals = rivals
+}
+
+// waits reports whether Self may own an address that nobody may own now, were it not for its interfaces. It then
+// keeps the claim without announcing: when a switch restarts, all nodes lose their carrier, and each goes on with
+// its own afterwards, instead of the first one with all.
+func (p *pass) waits(a *address) bool {
+	ads, _ := p.covering(a.ip, a.services)
+	return a.reason == NoInterface && p.mayOwn(p.Self) && slices.ContainsFunc(ads, func(ad *Advertisement) bool { return ad.Nodes[p.Self] })
 }
 
 // keep goes on with a claim that stands.
@@ -215,7 +232,7 @@ func (p *pass) rivals(a *address) (nodes []string) {
 
 // await gives a move up when its successor does not take the address.
 func (p *pass) await(o *own) {
-	p.unsettled()
+	p.calm = false
 	if deadline := o.named.Add(handing); p.Now.Before(deadline) && slices.Contains(p.Members, o.Successor) {
 		p.wakeAt(deadline)
 		return
@@ -231,18 +248,10 @@ func (p *pass) retreat(a *address, o *own) {
 		p.wakeAt(due)
 		return
 	}
-	group := a.group
-	if o.Successor != "" && len(group.nodes) > 1 {
-		group = group.without(o.Successor)
+	a.miss(o.Successor)
+	if to := p.wished(a, a.group); to != "" {
+		p.handOver(a, o, to)
 	}
-	to := a.moveTo
-	if !group.has(to) {
-		to = p.elect(a.ip, group)
-	}
-	if to == "" {
-		return
-	}
-	p.handOver(a, o, to)
 }
 
 // handOver names the successor.

@@ -40,7 +40,7 @@ func ParseRebalance(s string) (Rebalance, error) {
 
 // rest notes since when nothing has been on the move.
 func (p *pass) rest() {
-	if !p.calm || p.quiet.IsZero() || len(p.Reports) < len(p.Members) {
+	if p.stirred || p.quiet.IsZero() || len(p.Reports) < len(p.Members) {
 		p.calm = false
 		p.quiet = p.Now
 	}
@@ -95,6 +95,9 @@ func (p *pass) mayRebalance() bool {
 		return false
 	case RebalanceNow:
 		at = p.quiet.Add(nowAfter)
+		if next := p.moved.Add(nowAfter); next.After(at) {
+			at = next
+		}
 	case RebalanceLazy:
 		at = p.quiet.Add(lazyAfter)
 		if next := p.moved.Add(lazyEvery); next.After(at) {

@@ -16,26 +16,41 @@ const (
 // Pulse notices that this process stood still: frozen, or without a processor. From then on it is not awake,
 // and answers nothing, until GoOn is called: others may have its addresses by now.
 type Pulse struct {
-	start time.Time
-	last  atomic.Int64 // when it was seen to run last, since start
-	held  atomic.Bool
-	stood chan bool
+	start    time.Time
+	last     atomic.Int64 // when it was seen to run last, since start
+	held     atomic.Bool  // it stood still, and has not caught up
+	standing chan struct{}
 }
 
 // NewPulse returns a Pulse. It starts nothing.
-func NewPulse() *Pulse { return &Pulse{start: time.Now(), stood: make(chan bool, 1)} }
+func NewPulse() *Pulse { return &Pulse{start: time.Now(), standing: make(chan struct{}, 1)} }
 
 // Awake reports whether the process has been running without a break, or has caught up with what it missed.
 // It is quick, and safe for concurrent use.
-func (p *Pulse) Awake() bool {
-	return !p.held.Load() && time.Since(p.start)-time.Duration(p.last.Load()) < stall
+func (p *Pulse) Awake() bool { return !p.held.Load() && !p.stopped() }
+
+func (p *Pulse) stopped() bool {
+	return time.Since(p.start)-time.Duration(p.last.Load()) >= stall
 }
 
-// Stood has true waiting after the process stood still.
-func (p *Pulse) Stood() <-chan bool { return p.stood }
+// Standing has a signal waiting after the process stood still.
+func (p *Pulse) Standing() <-chan struct{} { return p.standing }
 
-// GoOn says that what was missed is made up for.
-func (p *Pulse) GoOn() { p.held.Store(false) }
+// Stood reports whether the process stood still and has not caught up. What happens after it was asked counts
+// anew.
+func (p *Pulse) Stood() bool {
+	if p.stopped() {
+		p.beat() // before the goroutine of Run comes to it
+	}
+	select {
+	case <-p.standing:
+	default:
+	}
+	return p.held.Load()
+}
+
+// GoOn says that what was missed until Stood was asked last is made up for.
+func (p *Pulse) GoOn() { p.held.Store(len(p.standing) > 0) }
 
 // Run watches until ctx ends.
 func (p *Pulse) Run(ctx context.Context) error {
@@ -47,15 +62,16 @@ func (p *Pulse) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+			p.beat()
 		}
-		now := time.Since(p.start)
-		if now-time.Duration(p.last.Load()) >= stall {
-			p.held.Store(true)
-			select {
-			case p.stood <- true:
-			default:
-			}
-		}
-		p.last.Store(int64(now))
 	}
+}
+
+// beat takes note that the process runs, and whether it stood still before.
+func (p *Pulse) beat() {
+	if p.stopped() {
+		p.held.Store(true)
+		touch(p.standing)
+	}
+	p.last.Store(int64(time.Since(p.start)))
 }

@@ -30,6 +30,8 @@ const (
 	lingering = 300 * time.Millisecond
 	// resyncing is how long a speaker that stood still asks the others what it has missed.
 	resyncing = time.Second
+	// remembering is how long a node that is no member any more is still no stranger on the wire.
+	remembering = time.Hour
 	// retrying is the pause before what could not be announced is tried again.
 	retrying = time.Second
 )
@@ -78,10 +80,12 @@ type Config struct {
 type Speaker struct {
 	Config
 	dirty    chan struct{}
-	snapshot config.Snapshot   // of the last Observe, which alone uses it
-	learned  chan struct{}     // the API server has told something that is not kept yet
-	elector  *placement.Layer2 // of the loop, which alone uses it
-	handed   chan struct{}     // closed when all has been handed over that can be
+	snapshot config.Snapshot             // of the last Observe, which alone uses it
+	learned  chan struct{}               // the API server has told something that is not kept yet
+	elector  *placement.Layer2           // of the loop, which alone uses it
+	met      map[placement.MAC]time.Time // interfaces of other nodes, and when they were told of last; the loop's, too
+	told     placement.Report            // what the others were told of last; the loop's, too
+	handed   chan struct{}               // closed when all has been handed over that can be
 
 	mu         sync.Mutex
 	observed   *knowledge // nil until the API server's state is known
@@ -99,7 +103,7 @@ type Speaker struct {
 // New returns a Speaker. It starts nothing.
 func New(c Config) *Speaker {
 	return &Speaker{Config: c, dirty: make(chan struct{}, 1), learned: make(chan struct{}, 1),
-		elector: placement.NewLayer2(c.Options), handed: make(chan struct{})}
+		elector: placement.NewLayer2(c.Options), met: map[placement.MAC]time.Time{}, handed: make(chan struct{})}
 }
 
 // Observe takes in the state of the cluster. It returns at once, and is called by one goroutine.
@@ -214,12 +218,10 @@ func touch(c chan<- struct{}) {
 func (s *Speaker) decide(ctx context.Context) error {
 	var settle, wake <-chan time.Time
 	for {
-		stood := false
 		select {
 		case <-ctx.Done():
 			return nil
-		case stood = <-s.Pulse.Stood():
-			s.catchUp(ctx)
+		case <-s.Pulse.Standing():
 		case <-s.dirty:
 		case <-s.Membership.Changed():
 		case <-s.Announcer.Changed():
@@ -227,25 +229,47 @@ func (s *Speaker) decide(ctx context.Context) error {
 		case <-settle:
 			s.setSettled()
 		}
+		stood := s.Pulse.Stood()
+		if stood {
+			s.catchUp(ctx)
+		}
 		facts, wait := s.facts()
 		if wait {
-			s.introduce(facts)
-			if settle == nil && facts != nil {
-				settle = time.After(settling)
-			}
-			if stood {
-				s.Pulse.GoOn()
-			}
-			continue
+			settle = s.await(facts, settle)
+		} else {
+			facts.Stood, settle = stood, nil
+			wake = s.pass(*facts)
 		}
-		facts.Stood = stood
-		wake = s.pass(*facts)
+		if stood {
+			s.Pulse.GoOn()
+		}
 	}
 }
 
-// catchUp asks the others what we have missed while this process stood still.
+// await tells the others of our interfaces before we decide anything, and returns when to go ahead without them.
+func (s *Speaker) await(f *placement.Facts, settle <-chan time.Time) <-chan time.Time {
+	if f == nil {
+		return nil
+	}
+	s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: s.told.Claims, Leaving: f.Leaving})
+	if settle == nil {
+		settle = time.After(settling)
+	}
+	return settle
+}
+
+// linked reports whether there is an interface to announce on.
+func linked(interfaces []placement.Interface) bool {
+	return slices.ContainsFunc(interfaces, placement.Interface.Suitable)
+}
+
+// catchUp asks the others what we have missed while this process stood still. They hear first that our claims
+// are weak: asking brings them our report, and by older claims we would win back what they have taken over.
 func (s *Speaker) catchUp(ctx context.Context) {
 	_ = level.Warn(s.Logger).Log("msg", "this process stood still: asking the others what has become of its addresses")
+	if len(s.told.Claims) > 0 {
+		s.tell(s.told.Weakened())
+	}
 	limited, cancel := context.WithTimeout(ctx, resyncing)
 	defer cancel()
 	if err := s.Membership.Resync(limited); err != nil && ctx.Err() == nil {
@@ -253,11 +277,9 @@ func (s *Speaker) catchUp(ctx context.Context) {
 	}
 }
 
-// introduce tells the others of our interfaces before we own anything.
-func (s *Speaker) introduce(f *placement.Facts) {
-	if f != nil {
-		s.Membership.Publish(placement.Report{Interfaces: f.Reports[s.Node].Interfaces})
-	}
+func (s *Speaker) tell(r placement.Report) {
+	s.told = r
+	s.Membership.Publish(r)
 }
 
 func (s *Speaker) setSettled() {
@@ -284,7 +306,7 @@ func (s *Speaker) facts() (f *placement.Facts, wait bool) {
 	joined.Reports = reports(s.Membership.Reports(), s.Node, s.interfaces)
 	joined.Standings = s.Announcer.Standings()
 	s.settled = s.settled || s.complete(joined)
-	return &joined, !s.settled
+	return &joined, !s.settled && linked(s.interfaces)
 }
 
 // reports of all members; ours has the interfaces as they are now.
@@ -320,11 +342,8 @@ func (s *Speaker) pass(f placement.Facts) (wake <-chan time.Time) {
 	lost := s.lost(f.Members)
 	d := s.elector.Decide(f)
 	s.Metrics.taken(d.Taken, lost, f.Now)
-	err := s.Announcer.Set(announce.Want{Interfaces: f.Reports[s.Node].Interfaces, Announcements: d.Announcements, Peers: peerMACs(f)})
-	if f.Stood {
-		s.Pulse.GoOn()
-	}
-	s.Membership.Publish(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: d.Claims, Leaving: f.Leaving})
+	err := s.Announcer.Set(announce.Want{Interfaces: f.Reports[s.Node].Interfaces, Announcements: d.Announcements, Peers: s.peers(f)})
+	s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: d.Claims, Leaving: f.Leaving})
 	if err != nil {
 		_ = level.Error(s.Logger).Log("msg", "not everything could be announced, trying again", "err", err)
 	}
@@ -359,6 +378,8 @@ func (s *Speaker) conclude(f placement.Facts, d placement.Decision, err error) {
 	s.mu.Lock()
 	before, services := s.verdicts, s.services
 	s.verdicts, s.failed, s.passed = d.Verdicts, err, true
+	// Off the LAN, we are to wait for the others again when we are back: they have what we had.
+	s.settled = s.settled && linked(f.Reports[s.Node].Interfaces)
 	s.mu.Unlock()
 	s.Metrics.passed(f, d)
 	s.logChanges(before, d)
@@ -381,14 +402,23 @@ func (s *Speaker) lost(members []string) []string {
 	return slices.DeleteFunc(slices.Clone(before), func(m string) bool { return slices.Contains(members, m) })
 }
 
-func peerMACs(f placement.Facts) map[placement.MAC]bool {
-	macs := map[placement.MAC]bool{}
+// peers returns the MAC addresses of the other nodes, also of those that were members within the last hour:
+// after a partition, their frames come before their gossip does.
+func (s *Speaker) peers(f placement.Facts) map[placement.MAC]bool {
 	for node, r := range f.Reports {
 		for _, i := range r.Interfaces {
 			if node != f.Self {
-				macs[i.MAC] = true
+				s.met[i.MAC] = f.Now
 			}
 		}
+	}
+	macs := make(map[placement.MAC]bool, len(s.met))
+	for mac, last := range s.met {
+		if f.Now.Sub(last) > remembering {
+			delete(s.met, mac)
+			continue
+		}
+		macs[mac] = true
 	}
 	return macs
 }

@@ -105,6 +105,7 @@ type fakeSpeaker struct {
 	wire    chan struct{} // announcer
 	heard   map[netip.Addr]placement.Standing
 	resyncs int
+	asked   placement.Report // what we had told when we asked the others last
 	left    bool
 }
 
@@ -203,6 +204,7 @@ func (m fakeMembership) Resync(context.Context) error {
 	m.lan.mu.Lock()
 	defer m.lan.mu.Unlock()
 	m.resyncs++
+	m.asked = m.lan.reports[m.node]
 	return nil
 }
 
@@ -356,6 +358,9 @@ func TestStandsStill(t *testing.T) {
 		if !s.Pulse.Awake() || l.speakers[0].resyncs != 1 {
 			t.Errorf("awake: %v, asked the others %d times, want once", s.Pulse.Awake(), l.speakers[0].resyncs)
 		}
+		if told := l.speakers[0].asked; len(told.Claims) != 1 || !told.Claims[0].Weak {
+			t.Errorf("it asked the others after it told them %+v, want a weak claim", told)
+		}
 		stop()
 	})
 }
@@ -366,15 +371,24 @@ func TestPulse(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go func() { _ = p.Run(ctx) }()
-		if time.Sleep(10 * stall); !p.Awake() || len(p.Stood()) > 0 {
+		if time.Sleep(10 * stall); !p.Awake() || p.Stood() {
 			t.Fatal("not awake although it has run all the time")
 		}
 		p.last.Store(int64(time.Since(p.start) - stall))
-		if time.Sleep(beat); p.Awake() || !<-p.Stood() {
+		if !p.Stood() || p.Awake() {
+			t.Fatal("who asks before it is noticed is told nothing")
+		}
+		p.last.Store(int64(time.Since(p.start) - stall))
+		if time.Sleep(beat); p.Awake() || len(p.Standing()) == 0 || !p.Stood() {
 			t.Fatal("awake although it stood still and has not caught up")
 		}
 		if p.GoOn(); !p.Awake() {
 			t.Error("not awake although it has caught up")
+		}
+		p.last.Store(int64(time.Since(p.start) - stall))
+		time.Sleep(beat)
+		if p.GoOn(); p.Awake() {
+			t.Error("awake although it stood still again while it caught up")
 		}
 	})
 }
@@ -531,4 +545,23 @@ func TestGoesByTheStateFile(t *testing.T) {
 			t.Errorf("with a broken state file: announces %q, want %q", l, want)
 		}
 	})
+}
+
+// TestPeersAreNoStrangers: a node that was a member is known on the wire for a while after it was lost.
+func TestPeersAreNoStrangers(t *testing.T) {
+	s := New(Config{})
+	nic := func(mac placement.MAC) placement.Report {
+		return placement.Report{Interfaces: []placement.Interface{{MAC: mac}}}
+	}
+	f := placement.Facts{Self: "n1", Now: time.Now(), Reports: map[string]placement.Report{"n1": nic(macOf("n1")), "n2": nic(macOf("n2"))}}
+	if got := s.peers(f); len(got) != 1 || !got[macOf("n2")] {
+		t.Errorf("peers %v, want n2 alone", got)
+	}
+	delete(f.Reports, "n2")
+	if f.Now = f.Now.Add(remembering); !s.peers(f)[macOf("n2")] {
+		t.Error("n2 is a stranger as soon as it is lost")
+	}
+	if f.Now = f.Now.Add(time.Second); len(s.peers(f)) > 0 {
+		t.Error("n2 is remembered for ever")
+	}
 }

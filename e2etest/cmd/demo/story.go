@@ -311,7 +311,7 @@ func (s *story) plugBack(ctx context.Context, node string) error {
 	if err := s.lab.WaitNodeReady(ctx, node, true); err != nil {
 		return err
 	}
-	if err := s.learnOwners(ctx); err != nil {
+	if err := s.stayed(ctx, node); err != nil {
 		return err
 	}
 	for _, ip := range []netip.Addr{s.ip4, s.ip6} {
@@ -319,6 +319,19 @@ func (s *story) plugBack(ctx context.Context, node string) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// stayed checks that a node that came back has taken nothing: moving an address once more would be one disruption too many.
+func (s *story) stayed(ctx context.Context, node string) error {
+	owner4, owner6 := s.owner4, s.owner6
+	if err := s.learnOwners(ctx); err != nil {
+		return err
+	}
+	if s.owner4 != owner4 || s.owner6 != owner6 {
+		return fmt.Errorf("addresses moved when %s came back: from %s and %s to %s and %s", node, owner4, owner6, s.owner4, s.owner6)
+	}
+	s.say("%s took nothing back: what moved stays where it is", node)
 	return nil
 }
 

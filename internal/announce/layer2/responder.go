@@ -224,7 +224,7 @@ func (r *responder) handle(frame, out []byte) {
 	if claimed != ip {
 		h = r.held.get(claimed)
 	}
-	if h != nil && !(tentative && h.announced()) {
+	if h != nil && (!tentative || !h.announced()) {
 		r.watch(h, frame, tentative, out)
 	}
 }

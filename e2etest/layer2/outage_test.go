@@ -1,21 +1,28 @@
-package suite
+package layer2
 
 import (
 	"context"
-	"fmt"
-	"maps"
 	"net/netip"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/lanyard-lb/lanyard/e2etest/labtest"
 )
 
-// withoutAPIServer: the API server goes away, and everything is answered on; a node drops off and comes back; the API server
-// comes back, and nothing moves.
+// away is how long the API server is away, and leaseTime how long a controller may take afterwards to lead again.
+const (
+	away      = time.Minute
+	leaseTime = 40 * time.Second
+)
+
+// withoutAPIServer: the API server goes away for a minute, in which everything is answered on; a node drops off and comes
+// back; one speaker is killed, one rolled, all of them die at once, and those that start serve by what they have kept.
+// The API server comes back, and nothing moves or is even announced again.
 func (s *stage) withoutAPIServer(t *testing.T) {
 	w := s.watch(t)
-	before := s.owners(t, s.ips...)
+	before, gone := s.Owners(t, s.ips...), time.Now()
 	s.stopAPIServer(t)
 	throughout(t, 2*time.Second, func() error { return s.ownedAs(before) })
 	w.answered(t, "API server away")
@@ -24,41 +31,38 @@ func (s *stage) withoutAPIServer(t *testing.T) {
 	t.Cleanup(func() { _ = s.Plug(s.victim) })
 	w.begun = time.Now()
 	w.moved(t)
-	w.answered(t, "cut off, API server away")
+	w.answered(t, "unplugged, API server away")
+	owners := s.Owners(t, s.ips...)
 	must(t, s.Plug(s.victim))
-	w.settled(t)
+	w.stays(t, owners)
 
-	owners := s.owners(t, s.ips...)
+	s.restartSpeakers(t, s.victim)
+	w.stays(t, owners)
+	s.restartSpeakers(t, s.Nodes()...)
+	owners = s.Owners(t, s.ips...)
+	throughout(t, away-time.Since(gone), func() error { return s.ownedAs(owners) })
+	w.flooded.quiet(t, s.ips...)
+
 	back := time.Now()
 	s.bringBack(t)
-	throughout(t, 2*time.Second, func() error { return s.ownedAs(owners) })
-	s.create(t, serviceYAML("after", dualStack)) // once it is answered, the speakers are up to date
+	s.Create(t, serviceYAML("after", dualStack)) // once it is answered, the speakers are up to date
 	eventually(t, leaseTime, func() error {
 		s.revive(t, "controller") // it may find out late that it lost its lease
-		return is(s.service(t, "after"), metav1.ConditionTrue, "Assigned")
+		return labtest.Is(s.Service(t, "after"), metav1.ConditionTrue, "Assigned")
 	})
-	s.owners(t, s.assigned(t, "after", 2)...)
-	throughout(t, time.Second, func() error { return s.ownedAs(owners) })
-	for ip, owner := range owners {
-		for _, claim := range w.capture.Claims(ip) {
-			if host := s.HostByMAC(claim.Claimant()); claim.Time.After(back) && host != owner {
-				t.Errorf("%s of %s was claimed by %s after the API server came back: %s", ip, owner, host, claim)
-			}
-		}
-	}
+	s.Owners(t, s.Assigned(t, "after", 2)...)
+	s.unmoved(t, w, owners, back)
 }
 
-// restartWithoutAPIServer: speakers that start while the API server is away, first one of them, then all at once, serve by
-// what they have kept.
-func (s *stage) restartWithoutAPIServer(t *testing.T) {
-	s.owners(t, s.ips...)
-	s.stopAPIServer(t)
-	s.restartSpeakers(t, "n2")
-	s.restartSpeakers(t, s.Nodes()...)
-	owners := s.owners(t, s.ips...)
+// unmoved checks that every address is where it was and that nobody has announced one since.
+func (s *stage) unmoved(t *testing.T, w *watch, owners map[netip.Addr]string, since time.Time) {
+	t.Helper()
 	throughout(t, time.Second, func() error { return s.ownedAs(owners) })
-	s.bringBack(t)
-	throughout(t, 2*time.Second, func() error { return s.ownedAs(owners) })
+	for _, ip := range s.ips {
+		if frames := w.flooded.announcements(ip, since, ""); len(frames) > 0 {
+			t.Errorf("%s of %s was announced after the API server came back: %s", ip, owners[ip], lines(frames))
+		}
+	}
 }
 
 // stopAPIServer stops the API server until the test ends, at the latest.
@@ -68,27 +72,18 @@ func (s *stage) stopAPIServer(t *testing.T) {
 	must(t, s.StopAPIServer())
 }
 
-// ownedAs is an error unless each address is answered by its owner alone.
-func (s *stage) ownedAs(owners map[netip.Addr]string) error {
-	now, err := s.ownersNow(s.ips...)
-	if err == nil && !maps.Equal(now, owners) {
-		err = fmt.Errorf("the owners were %v and are %v now", owners, now)
-	}
-	return err
-}
-
 // restartSpeakers kills speakers, starts them again and waits until they serve.
 func (s *stage) restartSpeakers(t *testing.T, nodes ...string) {
 	t.Helper()
 	for _, node := range nodes {
-		must(t, s.Process(node, "speaker").Kill())
+		must(t, s.Speaker(node).Kill())
 	}
 	begun := time.Now()
 	for _, node := range nodes {
-		must(t, s.Process(node, "speaker").Restart())
+		must(t, s.Speaker(node).Restart())
 	}
-	s.allTogether(t)
-	s.owners(t, s.ips...)
+	s.AllTogether(t)
+	s.Owners(t, s.ips...)
 	t.Logf("speakers of %v: all addresses are answered again %v after the restart", nodes, time.Since(begun).Round(time.Millisecond))
 }
 
