@@ -323,7 +323,10 @@ func (r *reader) record(skip func(record) bool) record {
 	if size > uint64(len(r.b)) {
 		r.fail(errShort)
 	}
-	if rec.skipped = r.err == nil && skip(rec); rec.skipped || r.err != nil {
+	if r.err != nil {
+		return rec
+	}
+	if rec.skipped = skip(rec); rec.skipped {
 		r.take(int(size))
 		return rec
 	}
