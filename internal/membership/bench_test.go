@@ -160,3 +160,33 @@ func report(b *testing.B, took []time.Duration) {
 	b.ReportMetric(ms(took[len(took)-1]), "max-ms")
 	b.ReportMetric(0, "ns/op")
 }
+
+// BenchmarkJoin measures the same for members that start at once, each with claims.
+func BenchmarkJoin(b *testing.B) {
+	var took []time.Duration
+	used, alarms, n := time.Duration(0), 0, 50
+	for b.Loop() {
+		w := newWorld(b)
+		w.key = []byte("a key, because clusters have one")
+		begin, spent := time.Now(), processorTime()
+		for i := range n {
+			w.peers = append(w.peers, testPeer(i))
+		}
+		for i, p := range w.peers {
+			m := w.run(p, nil)
+			w.nodes = append(w.nodes, m)
+			m.Publish(reportOf(100, int64(i)))
+			m.SetPeers(w.peers)
+		}
+		for _, m := range w.nodes {
+			awaitThat(b, m, time.Minute, "all reports", func() bool { return len(m.Reports()) == n })
+		}
+		took, used = append(took, time.Since(begin)), used+processorTime()-spent
+		pass(2 * time.Second)
+		alarms += losses(w.nodes)
+		w.close()
+	}
+	report(b, took)
+	b.ReportMetric(float64(used.Microseconds())/1000/float64(len(took)*n), "cpu-ms/member")
+	b.ReportMetric(float64(alarms)/float64(len(took)), "alarms")
+}

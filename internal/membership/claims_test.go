@@ -341,14 +341,14 @@ func TestOldClaimsDontComeBack(t *testing.T) {
 				<-time.After(time.Second)
 				w.lan.heal()
 			}
-			within := time.Now().Add(5 * time.Second)
+			within := time.Now().Add(2 * time.Second)
 			for time.Now().Before(within) {
 				for _, n := range w.nodes[1:] {
 					if c := n.Reports()["n00"].Claims; len(c) > 0 {
 						t.Fatalf("restart %v: %s credits n00 with %d claims", restart, n.peer.Name, len(c))
 					}
 				}
-				<-time.After(time.Millisecond)
+				<-time.After(5 * time.Millisecond)
 			}
 		})
 	}

@@ -44,6 +44,7 @@ type store struct {
 	fresh   map[itemKey]bool            // own items to be sent directly; nil while not running
 	turn    []*memberReport             // those with something to gossip, the next first
 	live    int                         // so many of the members are
+	size    int                         // of the last state, in bytes
 	touched time.Time                   // when something last changed
 	warned  time.Time                   // when another life of ours was last logged
 	doubt   doubt
@@ -322,12 +323,13 @@ func (s *store) aboutUs(r record) {
 func (s *store) state() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := appendMessage(nil, stateMsg, s.self)
+	b := appendMessage(make([]byte, 0, s.size+s.size/8), stateMsg, s.self)
 	for _, m := range s.members {
 		if m.live && m.known || m == s.own {
 			b = m.appendTo(b)
 		}
 	}
+	s.size = len(b)
 	return b
 }
 
