@@ -111,6 +111,7 @@ func storm(rng *rand.Rand) func() []time.Duration {
 // Whatever is lost, doubled, late and out of order, whoever restarts, however the network is cut: in the
 // end all know what each has published last.
 func TestReportsConverge(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	rounds := 12
 	if testing.Short() {

@@ -191,8 +191,11 @@ func (s *store) setLive(name string, live bool) {
 		return
 	}
 	m := s.member(name)
-	if m.live != live {
-		s.live += map[bool]int{true: 1, false: -1}[live]
+	switch {
+	case live && !m.live:
+		s.live++
+	case !live && m.live:
+		s.live--
 	}
 	m.live = live
 	switch {
