@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -66,6 +67,43 @@ func BenchmarkHeal(b *testing.B) {
 	}
 }
 
+// BenchmarkStorm measures how long it takes until all know of all when every member publishes other claims
+// at once, and how much processor time that takes, for each member: in a cluster, each has a node of its
+// own for that. Where that time is small, false alarms tell of the load of so many in one process.
+func BenchmarkStorm(b *testing.B) {
+	w := benchWorld(b, 50)
+	var took []time.Duration
+	used, ms := time.Duration(0), int64(0)
+	for b.Loop() {
+		ms++
+		begin, spent := time.Now(), processorTime()
+		for _, n := range w.nodes {
+			n.Publish(reportOf(100, ms))
+		}
+		for _, n := range w.nodes {
+			awaitThat(b, n, time.Minute, "all claims", func() bool {
+				all := n.Reports()
+				return len(all) == len(w.nodes) && !slices.ContainsFunc(w.peers, func(p Peer) bool {
+					c := all[p.Name].Claims
+					return len(c) != 100 || c[0].Since.UnixMilli() != ms || c[99].Since.UnixMilli() != ms
+				})
+			})
+		}
+		took, used = append(took, time.Since(begin)), used+processorTime()-spent
+		pass(2 * time.Second)
+	}
+	report(b, took)
+	b.ReportMetric(float64(used.Microseconds())/1000/float64(len(took)*len(w.nodes)), "cpu-ms/member")
+	b.ReportMetric(float64(losses(w.nodes))/float64(len(took)), "alarms")
+}
+
+// processorTime is what this process has used.
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 func benchWorld(b *testing.B, n int) *world {
 	w := newWorld(b)
 	w.key = []byte("a key, because clusters have one")
@@ -121,4 +159,34 @@ func report(b *testing.B, took []time.Duration) {
 	b.ReportMetric(ms(took[len(took)/2]), "median-ms")
 	b.ReportMetric(ms(took[len(took)-1]), "max-ms")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkJoin measures the same for members that start at once, each with claims.
+func BenchmarkJoin(b *testing.B) {
+	var took []time.Duration
+	used, alarms, n := time.Duration(0), 0, 50
+	for b.Loop() {
+		w := newWorld(b)
+		w.key = []byte("a key, because clusters have one")
+		begin, spent := time.Now(), processorTime()
+		for i := range n {
+			w.peers = append(w.peers, testPeer(i))
+		}
+		for i, p := range w.peers {
+			m := w.run(p, nil)
+			w.nodes = append(w.nodes, m)
+			m.Publish(reportOf(100, int64(i)))
+			m.SetPeers(w.peers)
+		}
+		for _, m := range w.nodes {
+			awaitThat(b, m, time.Minute, "all reports", func() bool { return len(m.Reports()) == n })
+		}
+		took, used = append(took, time.Since(begin)), used+processorTime()-spent
+		pass(2 * time.Second)
+		alarms += losses(w.nodes)
+		w.close()
+	}
+	report(b, took)
+	b.ReportMetric(float64(used.Microseconds())/1000/float64(len(took)*n), "cpu-ms/member")
+	b.ReportMetric(float64(alarms)/float64(len(took)), "alarms")
 }

@@ -51,7 +51,7 @@ func newCarrier(s *store, logger log.Logger) *carrier {
 func (c *carrier) NodeMeta(int) []byte { return nil }
 
 // NotifyMsg implements memberlist.Delegate.
-func (c *carrier) NotifyMsg(b []byte) { c.receive(b) }
+func (c *carrier) NotifyMsg(b []byte) { _ = c.receive(b) }
 
 // GetBroadcasts implements memberlist.Delegate.
 func (c *carrier) GetBroadcasts(overhead, limit int) [][]byte {
@@ -62,7 +62,11 @@ func (c *carrier) GetBroadcasts(overhead, limit int) [][]byte {
 func (c *carrier) LocalState(bool) []byte { return c.store.state() }
 
 // MergeRemoteState implements memberlist.Delegate.
-func (c *carrier) MergeRemoteState(b []byte, _ bool) { c.receive(b) }
+func (c *carrier) MergeRemoteState(b []byte, _ bool) {
+	if from := c.receive(b); from != "" && from != c.store.self {
+		c.store.exchanges.Add(1)
+	}
+}
 
 // AckPayload implements memberlist.PingDelegate.
 func (c *carrier) AckPayload() []byte { return binary.BigEndian.AppendUint64(nil, c.store.digest()) }
@@ -74,15 +78,16 @@ func (c *carrier) NotifyPingComplete(n *memberlist.Node, _ time.Duration, payloa
 	}
 }
 
-func (c *carrier) receive(b []byte) {
+// receive takes in a message, and returns who sent it, if that is told and it could be read.
+func (c *carrier) receive(b []byte) (from string) {
 	msg, err := decode(b, c.store.knows)
 	if err != nil {
 		c.refused(err)
-		return
+		return ""
 	}
 	c.store.merge(msg)
 	if msg.kind != askMsg && msg.kind != askAllMsg {
-		return
+		return msg.from
 	}
 	if answer := c.store.answer(msg); answer != nil {
 		select {
@@ -90,6 +95,7 @@ func (c *carrier) receive(b []byte) {
 		default:
 		}
 	}
+	return msg.from
 }
 
 // refused logs that a message was not understood, once in a while.

@@ -26,7 +26,7 @@ func (g *Gossip) Publish(r placement.Report) { g.store.publish(r) }
 func (g *Gossip) Reports() map[string]placement.Report { return g.store.reports() }
 
 // Resync exchanges everything with up to three other members, or peers that ought to be, chosen at
-// random. It returns nil as soon as one exchange is through, or if there is nobody else; else why none
+// random. It returns nil as soon as one exchange is through and taken in, or if there is nobody else; else why none
 // was, or that ctx ended before.
 func (g *Gossip) Resync(ctx context.Context) error {
 	peers := g.others()
@@ -60,14 +60,18 @@ func (g *Gossip) exchange(peers []netip.AddrPort) (<-chan error, error) {
 	}
 	list, results := g.list, make(chan error, len(peers))
 	for _, p := range peers {
-		g.busy.Go(func() { results <- exchangeWith(list, p) })
+		g.busy.Go(func() { results <- g.exchangeWith(list, p) })
 	}
 	return results, nil
 }
 
-func exchangeWith(list *memberlist.Memberlist, p netip.AddrPort) error {
+func (g *Gossip) exchangeWith(list *memberlist.Memberlist, p netip.AddrPort) error {
+	before := g.store.exchanges.Load()
 	if _, err := list.Join([]string{p.String()}); err != nil {
 		return fmt.Errorf("exchange reports with %s: %w", p, err)
+	}
+	if g.store.exchanges.Load() == before { // memberlist doesn't mind what we can't read
+		return fmt.Errorf("exchange reports with %s: it tells none that can be read", p)
 	}
 	return nil
 }

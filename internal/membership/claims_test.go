@@ -2,6 +2,8 @@ package membership
 
 import (
 	"context"
+	"io"
+	stdlog "log"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"github.com/hashicorp/memberlist"
 
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
@@ -108,6 +111,7 @@ func storm(rng *rand.Rand) func() []time.Duration {
 // Whatever is lost, doubled, late and out of order, whoever restarts, however the network is cut: in the
 // end all know what each has published last.
 func TestReportsConverge(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	rounds := 12
 	if testing.Short() {
@@ -238,6 +242,39 @@ func TestResync(t *testing.T) {
 	})
 }
 
+// stranger is the delegate of a member that tells nothing that we can read.
+type stranger []byte
+
+func (s stranger) NodeMeta(int) []byte             { return nil }
+func (s stranger) NotifyMsg([]byte)                {}
+func (s stranger) GetBroadcasts(int, int) [][]byte { return nil }
+func (s stranger) LocalState(bool) []byte          { return s }
+func (s stranger) MergeRemoteState([]byte, bool)   {}
+
+// A peer whose reports can't be read has not told what we missed.
+func TestResyncWithoutReports(t *testing.T) {
+	for _, tells := range []stranger{nil, {wireVersion + 1, byte(stateMsg)}} {
+		inBubble(t, func(t *testing.T, w *world) {
+			a := w.run(testPeer(0), nil)
+			w.await(time.Second, a)
+			c := fastConfig()
+			common(c)
+			c.Name, c.Transport, c.Delegate = "n01", w.lan.plug(testPeer(1).Addr), tells
+			c.Logger = stdlog.New(io.Discard, "", 0)
+			b, err := memberlist.Create(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = b.Shutdown() }()
+			a.SetPeers([]Peer{testPeer(1)})
+			awaitMembers(t, a, time.Second, []string{"n00", "n01"})
+			if err := a.Resync(t.Context()); err == nil {
+				t.Error("an exchange that brought nothing went through")
+			}
+		})
+	}
+}
+
 func TestReportsAreSnapshots(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.start(2)
@@ -282,6 +319,40 @@ func TestFalseAlarm(t *testing.T) {
 		w.await(5*time.Second, w.nodes...)
 		t.Logf("all know after %v", w.awaitReports(500*time.Millisecond, want, w.nodes...))
 	})
+}
+
+// Whoever comes back, in the same life or in another, is not credited with claims that it has given up.
+func TestOldClaimsDontComeBack(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		inBubble(t, func(t *testing.T, w *world) {
+			w.start(5)
+			<-time.After(3 * time.Second)
+			old := w.nodes[0]
+			old.Publish(reportOf(5, 1))
+			w.awaitReports(time.Second, map[string]placement.Report{"n00": reportOf(5, 1)}, w.nodes...)
+			w.lan.move(1, old.peer.Addr.Addr())
+			w.await(5*time.Second, w.nodes[1:]...)
+			if restart {
+				old.end()
+				w.lan.heal()
+				w.nodes[0] = w.run(old.peer, nil)
+				w.nodes[0].SetPeers(w.peers)
+			} else {
+				old.Publish(placement.Report{})
+				<-time.After(time.Second)
+				w.lan.heal()
+			}
+			within := time.Now().Add(2 * time.Second)
+			for time.Now().Before(within) {
+				for _, n := range w.nodes[1:] {
+					if c := n.Reports()["n00"].Claims; len(c) > 0 {
+						t.Fatalf("restart %v: %s credits n00 with %d claims", restart, n.peer.Name, len(c))
+					}
+				}
+				<-time.After(5 * time.Millisecond)
+			}
+		})
+	}
 }
 
 // When every packet of a change is lost, the digests in the answers to probes tell.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/lanyard-lb/lanyard/internal/placement"
@@ -85,7 +86,7 @@ func appendRecordHead(b []byte, r record, n, size int) []byte {
 
 func appendRecord(b []byte, r record) []byte {
 	w := itemWriter{seq: r.head.seq}
-	var body []byte
+	body := make([]byte, 0, 16*len(r.items)) // few take more
 	for _, i := range r.items {
 		body = w.append(body, i)
 	}
@@ -322,12 +323,16 @@ func (r *reader) record(skip func(record) bool) record {
 	if size > uint64(len(r.b)) {
 		r.fail(errShort)
 	}
-	if rec.skipped = r.err == nil && skip(rec); rec.skipped || r.err != nil {
+	if r.err != nil {
+		return rec
+	}
+	if rec.skipped = skip(rec); rec.skipped {
 		r.take(int(size))
 		return rec
 	}
 	rest := r.b[size:]
 	r.b = r.b[:size]
+	rec.items = slices.Grow(rec.items, int(min(n, size/8))) // most take at least that
 	for i := uint64(0); i < n && r.err == nil; i++ {
 		rec.items = append(rec.items, r.item(rec.head.seq))
 	}

@@ -2,6 +2,7 @@ package membership
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"reflect"
@@ -80,6 +81,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"of a later version", append([]byte{2}, valid[1:]...), "another version"},
 		{"of no kind", append([]byte{1, 9}, valid[2:]...), "unknown kind 9"},
 		{"a length beyond the end", []byte{1, byte(deltaMsg), 200, 1, 'x'}, "cut off"},
+		{"items beyond int", append(appendRecordHead([]byte{1, byte(deltaMsg)}, record{name: "a"}, 1, 0)[:23], binary.AppendUvarint(nil, 1<<63)...), "cut off"},
 		{"a name that is no name", append([]byte{1, byte(deltaMsg)}, 0xff, 0xff, 0x03), "65535 bytes"},
 		{"a length beyond int", append([]byte{1, byte(deltaMsg)}, bytes.Repeat([]byte{0xff}, 9)...), "cut off"},
 	} {

@@ -21,17 +21,20 @@ type gap struct {
 	came       time.Time // when something came
 	asked      time.Time
 	asks       int
-	unverified bool // the member is live again, and may have changed meanwhile
+	askedWhom  string
+	unverified bool // the member is live again, and may have changed meanwhile: its report doesn't count
 	hurry      bool // gossip brings nothing
 }
 
 // open notes that the member became live; known tells that it was before, and had a report.
-func (g *gap) open(known bool, now time.Time) { *g = gap{since: now, came: now, unverified: known} }
+func (g *gap) open(known bool, now time.Time) {
+	*g = gap{since: now, came: now, unverified: known}
+}
 
 // ask notes that somebody was asked.
-func (g *gap) ask(now time.Time) {
+func (g *gap) ask(whom string, now time.Time) {
 	g.asks++
-	g.asked = now
+	g.asked, g.askedWhom = now, whom
 }
 
 // update looks whether there is a gap now that something came, and tells whether that is new.
@@ -84,7 +87,7 @@ func (s *store) asks(now time.Time, pick func([]string) []string) (letters []let
 				to = pick(s.others())[0]
 			}
 			letters = append(letters, letter{to, s.ask(askMsg, []record{m.record()})})
-			m.gap.ask(now)
+			m.gap.ask(to, now)
 		}
 	}
 	for _, m := range lacking {
@@ -116,20 +119,17 @@ func (s *store) lacking(now time.Time) (due []*memberReport, next time.Time) {
 }
 
 // askOne chooses one of many members with gaps to be asked for everything: after a partition, that one
-// knows of the others too. What still seems complete when there is no answer about it is taken for so; if it
-// is not, digests will tell.
+// knows of the others too.
 func (s *store) askOne(lacking []*memberReport, now time.Time, pick func([]string) []string) string {
 	names := make([]string, 0, len(lacking))
 	for _, m := range lacking {
 		names = append(names, m.name)
-		if m.gap.asks > 0 && m.gap.unverified {
-			m.gap.unverified = false
-			s.touch()
-		}
-		m.gap.ask(now)
-		m.gap.update(m.complete(), now)
 	}
-	return pick(names)[0]
+	whom := pick(names)[0]
+	for _, m := range lacking {
+		m.gap.ask(whom, now)
+	}
+	return whom
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -168,7 +168,7 @@ func (s *store) answer(msg message) []byte {
 	for _, r := range msg.records {
 		listed = append(listed, r.name)
 		if m := s.members[r.name]; m != nil {
-			b = m.answer(b, r, msg.kind)
+			b = m.answer(b, r)
 		}
 	}
 	if msg.kind == askAllMsg {
@@ -185,14 +185,13 @@ func (s *store) answer(msg message) []byte {
 	return b
 }
 
-// answer adds what the asker, who has r, lacks. Who asks for a report alone is also told that there is
-// nothing newer.
-func (m *memberReport) answer(b []byte, r record, kind messageKind) []byte {
+// answer adds what the asker, who has r, lacks, or that there is nothing newer, if we can be sure.
+func (m *memberReport) answer(b []byte, r record) []byte {
 	newer := m.inc > r.inc || m.inc == r.inc && (!r.hasBase || m.base > r.base)
 	switch {
 	case m.known && newer:
 		return m.appendTo(b)
-	case kind == askMsg && m.inc >= r.inc && m.inc > 0:
+	case m.inc >= r.inc && m.inc > 0 && m.live && !m.gap.unverified:
 		bare := m.record()
 		bare.hasBase, bare.base = false, 0 // it comes without the items
 		return appendRecord(b, bare)
@@ -219,14 +218,10 @@ type doubt struct {
 	pause time.Duration
 }
 
-// digest is one of the reports of all live members.
-func (s *store) digest() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.digestLocked()
-}
+// digest is one of the reports of all live members. It waits for nothing.
+func (s *store) digest() uint64 { return s.sum.Load() }
 
-func (s *store) digestLocked() uint64 {
+func (s *store) digestAll() uint64 {
 	sum := uint64(0)
 	for name, m := range s.members {
 		if m.live {
@@ -240,7 +235,7 @@ func (s *store) digestLocked() uint64 {
 func (s *store) compare(peer string, digest uint64, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if digest == s.digestLocked() {
+	if digest == s.digest() {
 		s.doubt.pause = 0
 		return
 	}

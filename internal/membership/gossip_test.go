@@ -54,6 +54,7 @@ func TestDeadMemberIsNoticed(t *testing.T) {
 
 // However many claims change meanwhile, a dead member is noticed as soon, and nobody else is suspected.
 func TestClaimsDontSlowDetection(t *testing.T) {
+	t.Parallel()
 	sizes := []int{3, 10, 50}
 	if testing.Short() {
 		sizes = sizes[:2]
@@ -188,6 +189,7 @@ func TestPartitionHeals(t *testing.T) {
 
 // At this size gossip alone leaves pairs that don't know of each other; joining must find them.
 func TestLargePartitionHeals(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("50 members take a while under -race")
 	}

@@ -150,6 +150,7 @@ func (m *memberReport) record() record {
 func (m *memberReport) appendTo(b []byte) []byte {
 	if m.encoded == nil {
 		r := m.record()
+		r.items = make([]item, 0, len(m.items))
 		for _, i := range m.items {
 			if !i.gone || i.seq > m.base {
 				r.items = append(r.items, i)

@@ -1,8 +1,10 @@
 package membership
 
 import (
+	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-kit/log"
@@ -19,6 +21,9 @@ const (
 	// gossipMult is how often each node passes an item on by gossip, per decade of members. Every node
 	// that it is news to does, so that few miss it; they find out, see repair.
 	gossipMult = 2
+	// warnPause is how long one warning about another life of ours is enough: two nodes of one name
+	// outbid each other all the time.
+	warnPause = time.Minute
 )
 
 // store holds the reports of all nodes, ours too, and what of them has to be told. It is safe for
@@ -38,9 +43,17 @@ type store struct {
 	view    map[string]placement.Report // nil: to be made
 	fresh   map[itemKey]bool            // own items to be sent directly; nil while not running
 	turn    []*memberReport             // those with something to gossip, the next first
+	live    int                         // so many of the members are
+	size    int                         // of the last state, in bytes
 	touched time.Time                   // when something last changed
+	warned  time.Time                   // when another life of ours was last logged
 	doubt   doubt
 	doubted string // whom to ask for everything; empty: nobody
+
+	// Answers to probes bear the digest, and must not wait for mu: who answers late counts as dead.
+	sum atomic.Uint64
+	// exchanges is how many states of others came whole and were taken in.
+	exchanges atomic.Uint64
 }
 
 func newStore(self string, room int, logger log.Logger, changed chan<- struct{}) *store {
@@ -72,6 +85,7 @@ func (s *store) close() {
 	for _, m := range s.members {
 		m.live = false
 	}
+	s.live = 0
 	s.touch()
 }
 
@@ -132,6 +146,7 @@ func (s *store) tell(items []item) {
 func (s *store) touch() {
 	s.view = nil
 	s.touched = time.Now()
+	s.sum.Store(s.digestAll())
 	signal(s.changed)
 }
 
@@ -164,27 +179,35 @@ func (s *store) member(name string) *memberReport {
 		m = newMemberReport(name)
 		m.died = time.Now()
 		s.members[name] = m
-		s.forget()
 	}
 	return m
 }
 
-// setLive notes that a node is a live member now, or is one no more.
+// setLive notes that a node is a live member now, or is one no more. Before and after Run nobody is.
 func (s *store) setLive(name string, live bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.fresh == nil {
+		return
+	}
 	m := s.member(name)
+	switch {
+	case live && !m.live:
+		s.live++
+	case !live && m.live:
+		s.live--
+	}
 	m.live = live
 	switch {
 	case !live && m == s.own:
 	case !live:
 		m.died = time.Now()
 		m.out.clear()
-		s.forget()
 	case m != s.own:
 		m.gap.open(m.known, time.Now())
 		signal(s.gapped)
 	}
+	s.forget()
 	s.touch()
 }
 
@@ -218,9 +241,12 @@ func (s *store) merge(msg message) {
 		if msg.kind == askMsg || msg.kind == askAllMsg || r.skipped {
 			r.hasBase, r.items = false, nil // it says what the sender has, without bringing it
 		}
-		if r.name == s.self {
+		switch {
+		case r.inc == 0: // the sender has heard nothing
+		case r.name == s.self:
 			s.aboutUs(r)
-		} else {
+		case s.members[r.name] == nil && len(s.members)-s.live > rememberedMost: // it is news of nobody we know
+		default:
 			visible = s.mergeRecord(r, msg) || visible
 		}
 	}
@@ -231,9 +257,6 @@ func (s *store) merge(msg message) {
 
 // mergeRecord takes in a record that a member sent, and tells whether reports changed by it.
 func (s *store) mergeRecord(r record, msg message) (visible bool) {
-	if r.inc == 0 {
-		return false // the sender has heard nothing
-	}
 	m := s.member(r.name)
 	if r.inc < m.inc {
 		return false
@@ -244,7 +267,8 @@ func (s *store) mergeRecord(r record, msg message) (visible bool) {
 		m.reborn(r.inc)
 		m.gap = gap
 	}
-	if r.head.seq > m.head.seq {
+	newer := r.head.seq > m.head.seq
+	if newer {
 		m.gap.asks = min(m.gap.asks, 1) // no need to be slow: somebody tells of the node
 		if msg.kind == deltaMsg && len(r.items) == 0 {
 			// There is more than gossip carries.
@@ -252,7 +276,6 @@ func (s *store) mergeRecord(r record, msg message) (visible bool) {
 			m.gap.hurry = true
 		}
 	}
-	newer := r.head.seq > m.head.seq
 	visible = m.merge(r, msg.kind == deltaMsg) && m.live || visible
 	s.enqueue(m)
 	if m.gap.unverified && m.verified(msg, newer) {
@@ -266,15 +289,10 @@ func (s *store) mergeRecord(r record, msg message) (visible bool) {
 }
 
 // verified tells that after a message with a record of it, the report is what the node has: it says so itself,
-// or another who has heard of a change.
+// or the one that was asked about it, or another who has heard of a change.
 func (m *memberReport) verified(msg message, newer bool) bool {
-	switch {
-	case msg.from == m.name:
-		return true
-	case msg.kind == deltaMsg:
-		return m.complete()
-	}
-	return newer && m.complete()
+	asked := msg.kind == stateMsg && msg.from == m.gap.askedWhom
+	return m.complete() && (msg.from == m.name || asked || newer)
 }
 
 // knows tells that a record, of which the items are still to be read, brings nothing.
@@ -291,8 +309,14 @@ func (s *store) aboutUs(r record) {
 	if r.inc < s.own.inc || r.inc == s.own.inc && r.head.seq <= s.own.head.seq {
 		return
 	}
-	_ = level.Warn(s.logger).Log("msg", "others know this node by a later life: does another use its name, or did the clock go back?",
-		"theirs", r.inc, "ours", s.own.inc)
+	if r.inc == math.MaxUint64 {
+		return // no life is later
+	}
+	if time.Since(s.warned) > warnPause {
+		s.warned = time.Now()
+		_ = level.Warn(s.logger).Log("msg", "others know this node by a later life: does another use its name, or did the clock go back?",
+			"theirs", r.inc, "ours", s.own.inc)
+	}
 	s.own.restart(max(r.inc+1, uint64(time.Now().UnixNano())))
 	s.enqueue(s.own)
 	s.touch()
@@ -302,12 +326,13 @@ func (s *store) aboutUs(r record) {
 func (s *store) state() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := appendMessage(nil, stateMsg, s.self)
+	b := appendMessage(make([]byte, 0, s.size+s.size/8), stateMsg, s.self)
 	for _, m := range s.members {
 		if m.live && m.known || m == s.own {
 			b = m.appendTo(b)
 		}
 	}
+	s.size = len(b)
 	return b
 }
 
@@ -339,13 +364,8 @@ func (s *store) broadcasts(overhead, limit int) [][]byte {
 
 // gossipTimes is how often an item is passed on.
 func (s *store) gossipTimes() int {
-	live, decades := 1, 0
-	for _, m := range s.members {
-		if m.live {
-			live++
-		}
-	}
-	for n := 1; n < live; n *= 10 {
+	decades := 0
+	for n := 1; n < 1+s.live; n *= 10 {
 		decades++
 	}
 	return max(1, gossipMult*decades)

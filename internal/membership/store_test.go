@@ -2,6 +2,7 @@ package membership
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
@@ -224,5 +225,73 @@ func TestSuccessorHearsAtOnce(t *testing.T) {
 			}
 		}
 		w.awaitReports(time.Second, map[string]placement.Report{"n03": r}, w.nodes...)
+	})
+}
+
+// However many names are made up, few are remembered, and real ones go on to be.
+func TestMadeUpNames(t *testing.T) {
+	a, b := openStore("a", "b"), openStore("b", "a")
+	b.hear(t, a.state())
+	var lie []byte
+	for i := range 100_000 {
+		lie = appendRecord(lie, record{name: fmt.Sprint("x", i), inc: 1, head: version{1, 1}})
+	}
+	begin := time.Now()
+	b.hear(t, append(appendMessage(nil, stateMsg, "a"), lie...))
+	if n := len(b.members); n > rememberedMost+10 {
+		t.Errorf("%d names are remembered", n)
+	}
+	t.Logf("%v", time.Since(begin))
+	c := openStore("c", "b")
+	c.publish(reportOf(1, 1))
+	b.setLive("c", true)
+	b.hear(t, c.state())
+	if _, ok := b.reports()["c"]; !ok {
+		t.Error("a live member is not heard")
+	}
+}
+
+// A probe is answered while a large report is taken in.
+func TestDigestDoesntWait(t *testing.T) {
+	a := openStore("a", "b")
+	before := a.digest()
+	a.publish(reportOf(1, 1))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if after := a.digest(); after == before || after != a.digestAll() {
+		t.Errorf("the digest is %x and was %x", after, before)
+	}
+}
+
+// Memberlist may still be at telling of somebody when it has ended.
+func TestNobodyIsLiveAfterRun(t *testing.T) {
+	a, b := openStore("a", "b"), openStore("b", "a")
+	b.publish(reportOf(1, 1))
+	a.hear(t, b.state())
+	a.close()
+	a.setLive("b", true)
+	a.hear(t, b.state())
+	if got := a.reports(); len(got) != 0 {
+		t.Errorf("there are %v", got)
+	}
+}
+
+// Two nodes of one name outbid each other; the log says so once in a while.
+func TestTwoOfOneName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		book := &logBook{}
+		a := newStore("a", packetRoom(""), book.logger(), make(chan struct{}, 1))
+		a.open(1)
+		for range 100 {
+			a.hear(t, appendRecord(appendMessage(nil, stateMsg, "b"), record{name: "a", inc: a.own.inc + 5, head: version{1, 1}}))
+		}
+		if n := book.count("later life"); n != 1 {
+			t.Errorf("%d warnings, want 1", n)
+		}
+		before := a.own.inc
+		a.hear(t, appendRecord(appendMessage(nil, stateMsg, "b"), record{name: "a", inc: math.MaxUint64, head: version{1, 1}}))
+		if a.own.inc != before {
+			t.Errorf("outbid by a life that nothing is later than, it began life %d", a.own.inc)
+		}
 	})
 }
