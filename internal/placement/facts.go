@@ -22,7 +22,7 @@ type Facts struct {
 	Self    string            `json:"-"` // the node that asks
 	Now     time.Time         `json:"-"`
 	Members []string          `json:"-"` // nodes whose speaker is alive, Self among them
-	Known   int               `json:"-"` // how many speakers there ought to be
+	Known   int               `json:"-"` // how many speakers there ought to be, Self's among them
 	Reports map[string]Report `json:"-"` // of the members that have told; of Self, only its interfaces count
 	// Standings of what Self announces, by address.
 	Standings []Standing `json:"-"`
@@ -32,6 +32,9 @@ type Facts struct {
 	// Leaving says that Self hands over what it has, and takes nothing.
 	Leaving bool `json:"-"`
 }
+
+// CutOff reports whether Self sees at most half of the speakers that there ought to be.
+func (f Facts) CutOff() bool { return 2*len(f.Members) <= f.Known }
 
 // Node is a node as far as its place in the cluster goes.
 type Node struct {

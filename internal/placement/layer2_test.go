@@ -466,6 +466,22 @@ func BenchmarkDecide(b *testing.B) {
 	})
 }
 
+// TestStrangersOfOne: who is cut off may take its own peers for strangers, and accuses nobody.
+func TestStrangersOfOne(t *testing.T) {
+	for _, tc := range []struct {
+		members []string
+		want    int
+	}{{[]string{"n1", "n2", "n3"}, 1}, {[]string{"n1"}, 0}} {
+		f, l := facts(Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{})
+		f.Advertisements[0].Nodes, f.Members = set("n1"), tc.members
+		l.Decide(f)
+		f.Standings = []Standing{{IP: ip("10.0.0.1"), Phase: Taken, Rival: MAC{7}, RivalOn: "eth0"}}
+		if d := l.Decide(f); len(d.Found) != tc.want || d.Claims[0].Phase != Taken {
+			t.Errorf("with %v alive: found %v, want %d; claims %v, want it taken", tc.members, d.Found, tc.want, d.Claims)
+		}
+	}
+}
+
 // TestQuarantine: one node probes a quarantined address that no Service has, and says when the stranger is gone.
 func TestQuarantine(t *testing.T) {
 	f := facts()
@@ -483,6 +499,10 @@ func TestQuarantine(t *testing.T) {
 	}
 	for n, l := range checkers {
 		f.Self = n
+		apart := f
+		if apart.Members = []string{n}; len(l.Decide(apart).Announcements) > 0 {
+			t.Errorf("%s is cut off from the others, and still checks", n)
+		}
 		var rounds []uint64
 		for _, found := range []Phase{Taken, Free, Taken, Free, Free} {
 			f.Standings = nil

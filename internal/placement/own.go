@@ -37,7 +37,7 @@ type own struct {
 // weaken marks the claims of a node that may have missed something, until it has been among its peers for a
 // while.
 func (p *pass) weaken() {
-	cutOff := p.cutOff()
+	cutOff := p.CutOff()
 	if p.Stood || cutOff || p.apart {
 		p.weak = p.Now
 	}
@@ -57,9 +57,6 @@ func (p *pass) weaken() {
 		p.wakeAt(p.weak.Add(recovering))
 	}
 }
-
-// cutOff reports whether we see at most half of the speakers that there ought to be.
-func (p *pass) cutOff() bool { return 2*len(p.Members) <= p.Known }
 
 // progress takes in how our addresses stand on the wire.
 func (p *pass) progress() {
@@ -171,7 +168,7 @@ func (p *pass) claim(a *address) {
 	if !a.memory.used {
 		o.Phase, o.probe = Pending, ProbeFirst
 	}
-	if o.Weak = p.cutOff() || p.Stood; p.Stood {
+	if o.Weak = p.CutOff() || p.Stood; p.Stood {
 		p.wakeAt(p.weak.Add(recovering))
 	}
 	o.interfaces, o.rivals = a.group.interfaces(p.Self), p.rivals(a)

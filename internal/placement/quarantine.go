@@ -26,10 +26,15 @@ type check struct {
 }
 
 // quarantine tells which strangers we know of, and looks after the addresses in quarantine: of one that is
-// announced, the owner knows whether the stranger is gone; one that no Service has, one node probes.
+// announced, the owner knows whether the stranger is gone; one that no Service has, one node probes. A node that is cut
+// off from the others, or was a moment ago, says nothing: what it takes for strangers may be its own peers.
 func (p *pass) quarantine() {
+	if p.CutOff() {
+		clear(p.checking)
+		return
+	}
 	for ip, o := range p.own {
-		if o.conceded.IsZero() && (o.Rival != MAC{}) {
+		if o.conceded.IsZero() && !o.Weak && (o.Rival != MAC{}) {
 			p.decision.Found = append(p.decision.Found, Stranger{IP: ip, MAC: o.Rival, Interface: o.rivalOn, Held: o.Phase == Announcing})
 		}
 	}

@@ -33,7 +33,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		members: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "lanyard_speaker_members",
-			Help: "Speakers by state: alive as gossip has it, and known to the API server.",
+			Help: "Speakers by state: alive as gossip has it, and known to the API server as running.",
 		}, []string{"state"}),
 		owned: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "lanyard_speaker_owned_addresses",

@@ -324,11 +324,19 @@ func (s *Speaker) facts() (f *placement.Facts, wait bool) {
 	}
 	joined := s.observed.Facts
 	joined.Self, joined.Now, joined.Members, joined.Leaving = s.Node, time.Now(), members, s.leaving
-	joined.Known = len(s.observed.Peers)
+	joined.Known = known(s.observed.Running, s.Node)
 	joined.Reports = reports(s.Membership.Reports(), s.Node, s.interfaces)
 	joined.Standings = s.Announcer.Standings()
 	s.settled = s.settled || s.complete(joined)
 	return &joined, !s.settled && linked(s.interfaces)
+}
+
+// known counts the speakers that should run, ours among them.
+func known(running map[string]bool, self string) int {
+	if running[self] {
+		return len(running)
+	}
+	return len(running) + 1
 }
 
 // reports of all members; ours has the interfaces as they are now.
@@ -408,7 +416,7 @@ func (s *Speaker) conclude(f placement.Facts, d placement.Decision, err error) {
 	if s.Quarantine != nil {
 		s.Quarantine.Tell(f.Pools, d.Found, d.Gone)
 	}
-	if s.Reporter != nil {
+	if s.Reporter != nil && !f.CutOff() { // who is cut off knows less than the others, who report as well
 		told := f.Reports
 		told[s.Node] = placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: d.Claims}
 		s.Reporter.Tell(Reporting{Self: s.Node, Members: f.Members, Verdicts: d.Verdicts, Reports: told, Services: services})
