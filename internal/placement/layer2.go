@@ -294,9 +294,9 @@ func (p *pass) standOne(a *address) {
 	if winner.claim.Phase == Taken {
 		a.memory.used = false // whoever has it next looks for the stranger, too
 	}
-	if winner.claim.conceded() { // nobody owns it, only the note is left: its winner is somewhere
+	if winner.claim.conceded() { // nobody owns it, only the note is left: its winner is somewhere, or was seen to go
 		to := winner.claim.Successor
-		if slices.Contains(a.memory.missed, to) {
+		if to == a.memory.owner || slices.Contains(a.memory.missed, to) {
 			return
 		}
 		if a.memory.expected != to {
@@ -349,8 +349,8 @@ func (p *pass) moving(a *address, from string) {
 
 // place finds an owner for each address that has none: the node that is expected to claim it, as long as it is
 // given time, else the one that is elected of those that were not given time in vain: one that is alive may not
-// know of the address, as the API server is away for it. Loads grow in the order of addresses, so that all nodes that know
-// the same claims come to the same.
+// know of the address, as the API server is away for it. Loads grow in the order of addresses, so that all nodes
+// that know the same claims come to the same.
 func (p *pass) place() {
 	var open []*address
 	for _, a := range p.addresses {

@@ -239,6 +239,12 @@ func TestStories(t *testing.T) {
 		{"an older claim wins", []act{
 			{"n2 claims it, too, and did so before", has("n2", Claim{Phase: Announcing, Since: start.Add(-time.Hour)}), 0, "Pending to n2 (silent)"},
 			{"a while", nil, conceding, "-"}}},
+		{"who has just conceded takes over at once when the winner dies", []act{
+			{"n2 claims it, too, and did so before", has("n2", Claim{Phase: Announcing, Since: start.Add(-time.Hour)}), 0, "Pending to n2 (silent)"},
+			{"n2 is dead", func(f *Facts) {
+				f.Advertisements[0].Nodes, f.Members = set("n1", "n2"), []string{"n1", "n3"}
+				nobody(f)
+			}, 10 * time.Millisecond, "Announcing"}}},
 		{"a younger one does not", []act{
 			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing"}}},
 		{"nor does a weak one", []act{
