@@ -92,8 +92,7 @@ func (p *pass) progress() {
 	}
 }
 
-// grudge is how long a stranger that claims an address of ours is reported after it was heard last: it is asked
-// again every Recheck.
+// grudge is how long a stranger that claims an address of ours is reported after it was heard last.
 func (o Options) grudge() time.Duration { return 5 * max(o.Recheck, time.Second) / 2 }
 
 // checkAgain has an address that a stranger uses probed again, every so often.
