@@ -30,9 +30,9 @@ lab-build: ## build the lab's control plane into bin/ (minutes the first time, t
 test: needs test-unit test-lab ## run all tests with the race detector (lab and wire tests need root)
 
 .PHONY: test-unit
-test-unit: ## unit, property, fuzz-seed and veth tests; the largest simulation without the race detector
+test-unit: ## unit, property, fuzz-seed and veth tests; the largest simulations without the race detector
 	go test -race ./...
-	go test -run TestLifeOfMany ./internal/placement
+	go test -run 'TestLifeOfMany|TestClaimsDontSlowDetection' ./internal/placement ./internal/membership
 
 .PHONY: test-lab
 test-lab: lab-build build ## the suites against a real API server, real kube-proxies and real ARP and NDP

@@ -147,7 +147,7 @@ func (w *itemWriter) appendClaim(b []byte, tag byte, i item) []byte {
 		tag |= tagIPv6
 	}
 	if c := i.claim; c != nil {
-		tag |= flag(c.Weak, tagWeak) | flag(c.Rival != placement.MAC{}, tagRival) | flag(c.Successor != "" || c.After != "", tagOther)
+		tag |= bitIf(c.Weak, tagWeak) | bitIf(c.Rival != placement.MAC{}, tagRival) | bitIf(c.Successor != "" || c.After != "", tagOther)
 	}
 	b = binary.AppendUvarint(append(b, tag), w.seq-i.seq)
 	b = append(b, i.key.addr.AsSlice()...)
@@ -177,7 +177,7 @@ func (w *itemWriter) others(b []byte, c *placement.Claim) []byte {
 	return append(b, 0)
 }
 
-func flag(on bool, bit byte) byte {
+func bitIf(on bool, bit byte) byte {
 	if on {
 		return bit
 	}
@@ -196,7 +196,7 @@ const (
 )
 
 func appendInterface(b []byte, i *placement.Interface) []byte {
-	b = append(b, flag(i.Up, bitUp)|flag(i.Carrier, bitCarrier)|flag(i.Ether, bitEther)|flag(i.Master, bitMaster))
+	b = append(b, bitIf(i.Up, bitUp)|bitIf(i.Carrier, bitCarrier)|bitIf(i.Ether, bitEther)|bitIf(i.Master, bitMaster))
 	b = binary.AppendVarint(b, int64(i.Index))
 	b = append(b, i.MAC[:]...)
 	b = binary.AppendUvarint(b, uint64(len(i.Subnets)))
@@ -208,7 +208,7 @@ func appendInterface(b []byte, i *placement.Interface) []byte {
 }
 
 func appendOnce(b []byte, o *once) []byte {
-	b = append(b, flag(o.published, bitPublished)|flag(o.leaving, bitLeaving))
+	b = append(b, bitIf(o.published, bitPublished)|bitIf(o.leaving, bitLeaving))
 	b = append(b, o.keys.primary[:]...)
 	b = binary.AppendUvarint(b, uint64(len(o.keys.installed)))
 	for _, f := range o.keys.installed {

@@ -43,7 +43,7 @@ func TestRotation(t *testing.T) {
 		for _, size := range []int{2, 5} {
 			t.Run(fmt.Sprintf("%s, %d", tt.name, size), func(t *testing.T) {
 				t.Parallel()
-				seed := uint64(time.Now().UnixNano())
+				seed := *firstSeed
 				inBubble(t, func(t *testing.T, w *world) { rotate(t, w, size, tt.files, seed) })
 				if t.Failed() {
 					t.Logf("seed %d", seed)

@@ -2,6 +2,7 @@ package placement
 
 import (
 	"cmp"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -72,6 +73,12 @@ type letter struct {
 	to string
 	do func(*station)
 }
+
+// More lives than are tested each time: go test -run TestLife ./internal/placement -seed 1000 -seeds 500.
+var (
+	firstSeed = flag.Uint64("seed", 0, "of the first life")
+	seeds     = flag.Uint64("seeds", 60, "how many lives")
+)
 
 const step = 5 * time.Millisecond
 
@@ -755,18 +762,13 @@ func (s *simulation) since(m map[netip.Addr]time.Time, ip netip.Addr, is bool, h
 
 // TestLife: whatever happens, each address has one owner in the end, and nothing moves that need not.
 func TestLife(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := *firstSeed; seed < *firstSeed+*seeds; seed++ {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			chance := rand.New(rand.NewPCG(seed, 1))
 			life(t, seed, 2+chance.IntN(12), 1+chance.IntN(60), 12)
 		})
 	}
-}
-
-// TestAnotherLife goes by a seed that nobody has tried yet.
-func TestAnotherLife(t *testing.T) {
-	life(t, uint64(time.Now().UnixNano()), 9, 40, 15)
 }
 
 // raceDetector says that the test was built with it: everything takes ten times as long.
