@@ -208,6 +208,7 @@ func BenchmarkLatency(b *testing.B) {
 	round := func(ip netip.Addr) time.Duration {
 		frame := asker.request(b, ip, placement.MAC{})
 		start := time.Now()
+		check(b, conn.SetReadDeadline(start.Add(time.Second)))
 		_, err := conn.Write(frame)
 		check(b, err)
 		for {
