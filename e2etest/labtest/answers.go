@@ -21,10 +21,14 @@ const Patience = 300 * time.Millisecond
 // have learned before; where a test is about that, it looks at a third client.
 func (c *Cluster) Askers() []string { return c.Clients()[:min(2, len(c.Clients()))] }
 
-// Ask asks for an address from a client, once, and returns the hosts that answered, each once: while its kernel asks too, a
-// client may see the answers to both.
+// Ask asks for an address from a client and returns the hosts that answered, each once: while its kernel asks too, a client
+// may see the answers to both. When nobody answers it asks once more, as kernels do: the machine may have stood still
+// meanwhile.
 func (c *Cluster) Ask(client string, ip netip.Addr) ([]string, error) {
 	answers, err := c.WhoHas(client, ip, Patience)
+	if err == nil && len(answers) == 0 {
+		answers, err = c.WhoHas(client, ip, Patience)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,9 @@ type Facts struct {
 // CutOff reports whether Self sees at most half of the speakers that there ought to be.
 func (f Facts) CutOff() bool { return 2*len(f.Members) <= f.Known }
 
+// Outnumbered reports whether most of them are elsewhere.
+func (f Facts) Outnumbered() bool { return 2*len(f.Members) < f.Known }
+
 // Node is a node as far as its place in the cluster goes.
 type Node struct {
 	// Excluded says why the node must not announce, as a Reason-like word; empty when it may.

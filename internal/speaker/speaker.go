@@ -416,7 +416,7 @@ func (s *Speaker) conclude(f placement.Facts, d placement.Decision, err error) {
 	if s.Quarantine != nil {
 		s.Quarantine.Tell(f.Pools, d.Found, d.Gone)
 	}
-	if s.Reporter != nil && !f.CutOff() { // who is cut off knows less than the others, who report as well
+	if s.Reporter != nil && !f.Outnumbered() { // the others know more, and report as well
 		told := f.Reports
 		told[s.Node] = placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: d.Claims}
 		s.Reporter.Tell(Reporting{Self: s.Node, Members: f.Members, Verdicts: d.Verdicts, Reports: told, Services: services})
