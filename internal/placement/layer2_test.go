@@ -533,3 +533,15 @@ func TestQuarantine(t *testing.T) {
 		}
 	}
 }
+
+func TestHowManyAreLeft(t *testing.T) {
+	for _, tc := range []struct {
+		members, known      int
+		cutOff, outnumbered bool
+	}{{1, 1, false, false}, {1, 2, true, false}, {2, 2, false, false}, {1, 3, true, true}, {2, 3, false, false}, {2, 4, true, false}, {2, 5, true, true}, {3, 1, false, false}} {
+		f := Facts{Members: make([]string, tc.members), Known: tc.known}
+		if f.CutOff() != tc.cutOff || f.Outnumbered() != tc.outnumbered {
+			t.Errorf("%d of %d: cut off %v, outnumbered %v; want %v and %v", tc.members, tc.known, f.CutOff(), f.Outnumbered(), tc.cutOff, tc.outnumbered)
+		}
+	}
+}
