@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"maps"
 	"net/netip"
 	"path"
 	"slices"
@@ -86,27 +87,40 @@ type subnets struct {
 // not to be announced elsewhere.
 const remembered = time.Hour
 
-// learnSubnets remembers which subnets there are, whatever the state of their interfaces.
-func (p *pass) learnSubnets() {
+// learnSubnets remembers which subnets the interfaces have that a set of advertisements allows, whatever their
+// state.
+func (p *pass) learnSubnets(ads []*Advertisement, key string) {
+	known := p.known[key]
+	if known == nil {
+		known = map[netip.Prefix]time.Time{}
+		p.known[key] = known
+	}
 	for _, node := range p.Members {
 		for _, i := range p.Reports[node].Interfaces {
-			for _, prefix := range i.Subnets {
-				if i.Ether {
-					p.known[prefix.Masked()] = p.Now
-				}
+			if !i.Ether || !slices.ContainsFunc(ads, func(ad *Advertisement) bool { return ad.Nodes[node] && ad.allows(i.Name) }) {
+				continue
 			}
-		}
-	}
-	for prefix, last := range p.known {
-		if p.Now.Sub(last) > remembered {
-			delete(p.known, prefix)
+			for _, prefix := range i.Subnets {
+				known[prefix.Masked()] = p.Now
+			}
 		}
 	}
 }
 
-// homeless reports whether no node has, or had of late, a subnet with an address.
-func (p *pass) homeless(ip netip.Addr) bool {
-	for prefix := range p.known {
+// forgetSubnets forgets those that were not seen for long.
+func (p *pass) forgetSubnets() {
+	for key, known := range p.known {
+		maps.DeleteFunc(known, func(_ netip.Prefix, last time.Time) bool { return p.Now.Sub(last) > remembered })
+		if len(known) == 0 {
+			delete(p.known, key)
+		}
+	}
+}
+
+// homeless reports whether no node has, or had of late, a subnet with an address on an interface that a set of
+// advertisements allows.
+func (p *pass) homeless(ip netip.Addr, key string) bool {
+	for prefix := range p.known[key] {
 		if prefix.Contains(ip) && prefix.Bits() < ip.BitLen() {
 			return false
 		}
@@ -153,7 +167,7 @@ func (p *pass) groupOf(ip netip.Addr, ads []*Advertisement, key string) *group {
 	if g, known := p.groups[id]; known {
 		return g
 	}
-	g := p.gather(ip, ads, within.Len() == 0 && !s.ignore && p.homeless(ip))
+	g := p.gather(ip, ads, within.Len() == 0 && !s.ignore && p.homeless(ip, key))
 	p.groups[id] = g
 	return g
 }
@@ -163,6 +177,7 @@ func (p *pass) subnetsOf(ads []*Advertisement, key string) subnets {
 	if s, known := p.subnets[key]; known {
 		return s
 	}
+	p.learnSubnets(ads, key)
 	var s subnets
 	seen := map[netip.Prefix]bool{}
 	for _, node := range p.Members {

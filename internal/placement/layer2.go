@@ -32,12 +32,12 @@ type Layer2 struct {
 	own      map[netip.Addr]*own
 	memory   map[netip.Addr]*memory
 	checking map[netip.Addr]*check
-	known    map[netip.Prefix]time.Time // subnets that nodes have had, and when they had them last
-	members  []string                   // of the last decision
-	quiet    time.Time                  // since when all is settled, and by the same members
-	moved    time.Time                  // when an address was last seen on the move
-	weak     time.Time                  // when what we have claimed last became weak
-	apart    bool                       // whether we were cut off at the last decision
+	known    map[string]map[netip.Prefix]time.Time // subnets that nodes have had, by advertisements, and when they had them last
+	members  []string                              // of the last decision
+	quiet    time.Time                             // since when all is settled, and by the same members
+	moved    time.Time                             // when an address was last seen on the move
+	weak     time.Time                             // when what we have claimed last became weak
+	apart    bool                                  // whether we were cut off at the last decision
 	round    uint64
 }
 
@@ -53,7 +53,7 @@ type memory struct {
 
 // NewLayer2 returns an elector that has claimed nothing.
 func NewLayer2(o Options) *Layer2 {
-	return &Layer2{options: o, own: map[netip.Addr]*own{}, memory: map[netip.Addr]*memory{}, checking: map[netip.Addr]*check{}, known: map[netip.Prefix]time.Time{}}
+	return &Layer2{options: o, own: map[netip.Addr]*own{}, memory: map[netip.Addr]*memory{}, checking: map[netip.Addr]*check{}, known: map[string]map[netip.Prefix]time.Time{}}
 }
 
 // Decision is what follows from facts.
@@ -142,7 +142,7 @@ func (l *Layer2) Decide(f Facts) Decision {
 	for _, s := range f.Standings {
 		p.standings[s.IP] = s
 	}
-	p.learnSubnets()
+	p.forgetSubnets()
 	p.list()
 	p.weaken()
 	p.progress()

@@ -155,6 +155,13 @@ func TestVerdicts(t *testing.T) {
 			only(f, "n1")
 			changeNIC(f, "n1", func(i *Interface) { i.Subnets = nil })
 		}, owner: "n1", reason: Announced, interfaces: []string{"eth0"}},
+		{name: "the interface that is named, when only others are in the subnet", services: []Service{web}, change: func(f *Facts) {
+			only(f, "n1")
+			i := nic
+			i.Name, i.Subnets = "eth1", []netip.Prefix{netip.MustParsePrefix("192.168.1.9/24")}
+			addNIC(f, "n1", i)
+			f.Advertisements[0].Interfaces = []string{"eth1"}
+		}, owner: "n1", reason: Announced, interfaces: []string{"eth1"}},
 		{name: "any interface when the subnet does not matter", services: []Service{web}, change: func(f *Facts) {
 			only(f, "n1")
 			i := nic
