@@ -67,6 +67,8 @@ type Config struct {
 type Controller struct {
 	Config
 
+	reporting chan struct{} // holds one while Report works
+
 	mu       sync.Mutex // guards the rest
 	ledger   *ipam.Ledger
 	snapshot config.Snapshot
@@ -89,7 +91,7 @@ var _ kube.Allocator = (*Controller)(nil)
 
 // New returns a Controller that knows nothing yet.
 func New(c Config) *Controller {
-	return &Controller{Config: c, ledger: ipam.NewLedger(), seen: map[types.NamespacedName]time.Time{}, versions: map[ipam.Key]version{},
+	return &Controller{Config: c, reporting: make(chan struct{}, 1), ledger: ipam.NewLedger(), seen: map[types.NamespacedName]time.Time{}, versions: map[ipam.Key]version{},
 		held: map[ipam.Key]string{}, others: map[netip.Addr]string{}, office: office{class: c.Class}}
 }
 

@@ -107,7 +107,16 @@ func readiness(generation int64, faults []config.Fault) metav1.Condition {
 
 // Report writes what the statuses of pools and reservations say, keeps the pools in use from vanishing, and frees what has been
 // kept for long enough. Of several controllers with different classes one writes; all keep pools from vanishing.
+//
+// There is one at a time: when two take the last finalizer off a pool at the same time, the API server deletes by name,
+// twice, and the second may be a pool that was made since.
 func (c *Controller) Report(ctx context.Context, objects config.Objects) error {
+	select {
+	case c.reporting <- struct{}{}:
+		defer func() { <-c.reporting }()
+	case <-ctx.Done():
+		return fmt.Errorf("report: %w", ctx.Err())
+	}
 	defer c.Queue.EnqueueReport(renewEvery)
 	if err := errors.Join(c.keepOffice(ctx), c.refresh(ctx)); err != nil {
 		return err
