@@ -89,11 +89,11 @@ const remembered = time.Hour
 
 // learnSubnets remembers which subnets the interfaces have that a set of advertisements allows, whatever their
 // state.
-func (p *pass) learnSubnets(ads []*Advertisement, key string) {
-	known := p.known[key]
+func (p *pass) learnSubnets(ads []*Advertisement) {
+	known := p.known[allowing(ads)]
 	if known == nil {
 		known = map[netip.Prefix]time.Time{}
-		p.known[key] = known
+		p.known[allowing(ads)] = known
 	}
 	for _, node := range p.Members {
 		for _, i := range p.Reports[node].Interfaces {
@@ -105,6 +105,16 @@ func (p *pass) learnSubnets(ads []*Advertisement, key string) {
 			}
 		}
 	}
+}
+
+// allowing names a set of advertisements and the interfaces that it allows: with other interfaces, other subnets
+// count.
+func allowing(ads []*Advertisement) string {
+	var key strings.Builder
+	for _, ad := range ads {
+		key.WriteString(ad.Name + " " + strings.Join(ad.Interfaces, " ") + "\n")
+	}
+	return key.String()
 }
 
 // forgetSubnets forgets those that were not seen for long.
@@ -119,8 +129,8 @@ func (p *pass) forgetSubnets() {
 
 // homeless reports whether no node has, or had of late, a subnet with an address on an interface that a set of
 // advertisements allows.
-func (p *pass) homeless(ip netip.Addr, key string) bool {
-	for prefix := range p.known[key] {
+func (p *pass) homeless(ip netip.Addr, ads []*Advertisement) bool {
+	for prefix := range p.known[allowing(ads)] {
 		if prefix.Contains(ip) && prefix.Bits() < ip.BitLen() {
 			return false
 		}
@@ -167,7 +177,7 @@ func (p *pass) groupOf(ip netip.Addr, ads []*Advertisement, key string) *group {
 	if g, known := p.groups[id]; known {
 		return g
 	}
-	g := p.gather(ip, ads, within.Len() == 0 && !s.ignore && p.homeless(ip, key))
+	g := p.gather(ip, ads, within.Len() == 0 && !s.ignore && p.homeless(ip, ads))
 	p.groups[id] = g
 	return g
 }
@@ -177,7 +187,7 @@ func (p *pass) subnetsOf(ads []*Advertisement, key string) subnets {
 	if s, known := p.subnets[key]; known {
 		return s
 	}
-	p.learnSubnets(ads, key)
+	p.learnSubnets(ads)
 	var s subnets
 	seen := map[netip.Prefix]bool{}
 	for _, node := range p.Members {

@@ -293,6 +293,13 @@ func TestStories(t *testing.T) {
 			{"n1 leaves", func(f *Facts) { f.Leaving = true; f.Services[0].MoveTo = "n2" }, 0, "Announcing to n2"},
 			{"n2 claims it", has("n2", Claim{Phase: Announcing, Since: start}), 0, "Announcing to n2"},
 			{"a second", nil, handing, "-"}}},
+		{"announced where the advertisement says now", []act{
+			{"it names an interface in another subnet", func(f *Facts) {
+				i := nic
+				i.Name, i.Subnets = "eth1", []netip.Prefix{netip.MustParsePrefix("192.168.1.9/24")}
+				f.Reports["n1"] = Report{Interfaces: append(slices.Clone(f.Reports["n1"].Interfaces), i)}
+				f.Advertisements[0].Interfaces, f.Advertisements[0].Nodes = []string{"eth1"}, set("n1")
+			}, 0, "Announcing"}}},
 		{"moved by hand", []act{
 			{"the Service is to be on n2", func(f *Facts) { f.Services[0].MoveTo = "n2" }, 0, "Announcing to n2"},
 			{"n2 does not take it", nil, handing, "Announcing"}}},
