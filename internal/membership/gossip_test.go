@@ -2,6 +2,7 @@ package membership
 
 import (
 	"context"
+	"flag"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -52,10 +53,13 @@ func TestDeadMemberIsNoticed(t *testing.T) {
 	}
 }
 
+// Larger clusters take minutes under the race detector: go test -run Detection ./internal/membership -members 100.
+var most = flag.Int("members", 50, "how many members the largest cluster has in which a death is to be detected")
+
 // However many claims change meanwhile, a dead member is noticed as soon, and nobody else is suspected.
 func TestClaimsDontSlowDetection(t *testing.T) {
 	t.Parallel()
-	sizes := []int{3, 10, 50}
+	sizes := []int{3, 10, *most}
 	if testing.Short() {
 		sizes = sizes[:2]
 	}
