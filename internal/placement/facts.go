@@ -82,8 +82,7 @@ type Service struct {
 	// Advertisements that select the Service, by name; nil: all do.
 	Advertisements map[string]bool
 	// MoveTo is the node that the Service's owner wants its addresses on; empty: any.
-	MoveTo  string
-	Created time.Time
+	MoveTo string
 	// Served says that some endpoint serves, wherever it is.
 	Served bool
 	// Local says that only nodes with a serving endpoint forward traffic (externalTrafficPolicy: Local).

@@ -49,7 +49,6 @@ func facts(seen kube.Observed, class string, last config.Snapshot) (placement.Fa
 			Local:          s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
 			Advertisements: snapshot.Selecting(s.Labels),
 			MoveTo:         strings.TrimSpace(s.Annotations[v1beta1.AnnotationMoveTo]),
-			Created:        s.CreationTimestamp.UTC(),
 		}
 		own := endpoints[service.Name]
 		service.Served = slices.ContainsFunc(own, serves)

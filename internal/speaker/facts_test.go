@@ -51,14 +51,12 @@ func TestServed(t *testing.T) {
 
 func TestFactsOfAService(t *testing.T) {
 	seen := cluster(2, "n1")
-	created := time.Unix(1_700_000_000, 0).UTC()
 	s := &seen.Services[0]
 	s.Labels = map[string]string{"app": "web"}
 	s.Annotations = map[string]string{v1beta1.AnnotationMoveTo: " n1 "}
-	s.CreationTimestamp = metav1.NewTime(created)
 	f, _ := facts(seen, "", config.Snapshot{})
-	if got := f.Services[0]; got.MoveTo != "n1" || !got.Created.Equal(created) || got.Advertisements != nil {
-		t.Errorf("the Service is %+v, want it on its way to n1, as old as it is, and selected by all", got)
+	if got := f.Services[0]; got.MoveTo != "n1" || got.Advertisements != nil {
+		t.Errorf("the Service is %+v, want it on its way to n1, and selected by all", got)
 	}
 	seen.L2Advertisements = append(seen.L2Advertisements, v1beta1.L2Advertisement{ObjectMeta: metav1.ObjectMeta{Name: "web"},
 		Spec: v1beta1.L2AdvertisementSpec{ServiceSelectors: []metav1.LabelSelector{{MatchLabels: s.Labels}}}})
@@ -91,7 +89,6 @@ func TestFactsOfANode(t *testing.T) {
 // TestFactsSurviveTheStateFile: a Service that no advertisement selects must not come back as one that all do.
 func TestFactsSurviveTheStateFile(t *testing.T) {
 	seen := cluster(1, "n1")
-	seen.Services[0].CreationTimestamp = metav1.NewTime(time.Unix(1_700_000_000, 0))
 	seen.Nodes[0].Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(time.Unix(1, 0))}}
 	seen.L2Advertisements[0].Spec = v1beta1.L2AdvertisementSpec{
 		ServiceSelectors:       []metav1.LabelSelector{{MatchLabels: map[string]string{"app": "web"}}},

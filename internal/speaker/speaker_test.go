@@ -379,7 +379,9 @@ func TestPulse(t *testing.T) {
 			t.Fatal("who asks before it is noticed is told nothing")
 		}
 		p.last.Store(int64(time.Since(p.start) - stall))
-		if time.Sleep(beat); p.Awake() || len(p.Standing()) == 0 || !p.Stood() {
+		time.Sleep(beat)
+		synctest.Wait()
+		if p.Awake() || len(p.Standing()) == 0 || !p.Stood() {
 			t.Fatal("awake although it stood still and has not caught up")
 		}
 		if p.GoOn(); !p.Awake() {
@@ -387,6 +389,7 @@ func TestPulse(t *testing.T) {
 		}
 		p.last.Store(int64(time.Since(p.start) - stall))
 		time.Sleep(beat)
+		synctest.Wait()
 		if p.GoOn(); p.Awake() {
 			t.Error("awake although it stood still again while it caught up")
 		}
