@@ -29,7 +29,9 @@ func (l *Lab) Capture(host, nic string) (*Capture, error) {
 
 // CaptureSegment records on the bridge itself: the frames that reach the switch as a whole, which are those that are
 // flooded (broadcast and most multicast) and those to unknown destinations.
-func (l *Lab) CaptureSegment(segment int) (*Capture, error) { return l.capture(bridgeName(segment)) }
+func (l *Lab) CaptureSegment(segment int) (*Capture, error) {
+	return l.capture(l.ground.bridge(segment))
+}
 
 func (l *Lab) capture(port string) (*Capture, error) {
 	socket, err := openRaw(l.Host(switchHost).Namespace, port)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd/api"
 )
 
 const (
@@ -21,11 +22,12 @@ const (
 func (l *Lab) program(name string) string { return filepath.Join(l.opts.binDir, name) }
 
 // startControlPlane starts etcd and the API server together, and the controller manager once the API answers.
-func (l *Lab) startControlPlane(ctx context.Context) error {
+func (l *own) startControlPlane(ctx context.Context) error {
 	var err error
-	if l.pki, err = newPKI(filepath.Join(stateDir(l.Prefix), "pki"), apiAddresses()); err != nil {
+	if l.pki, err = newPKI(filepath.Join(l.stateDir, "pki"), apiAddresses()); err != nil {
 		return err
 	}
+	l.cluster = &api.Cluster{Server: apiURL, CertificateAuthorityData: l.pki.caPEM}
 	admin, err := l.KubeconfigFor("admin", "system:masters")
 	if err != nil {
 		return err
@@ -42,20 +44,21 @@ func (l *Lab) startControlPlane(ctx context.Context) error {
 	return l.startKubernetes("kube-controller-manager", l.controllerManagerArgs(admin))
 }
 
-func (l *Lab) startKubernetes(name string, args []string) error {
+func (l *own) startKubernetes(name string, args []string) error {
 	_, err := l.Start(controlPlane, ProcessOptions{Name: name, Path: l.program("controlplane"), Argv0: name, Args: args})
 	return err
 }
 
 // waitAPIServer waits until the API server calls itself ready.
 func (l *Lab) waitAPIServer(ctx context.Context) error {
-	transport, err := rest.TransportFor(l.RESTConfig())
+	config := l.RESTConfig()
+	transport, err := rest.TransportFor(config)
 	if err != nil {
 		return fmt.Errorf("wait for the API server: %w", err)
 	}
 	client := &http.Client{Transport: transport, Timeout: 2 * time.Second}
 	return l.Process(controlPlane, apiServerName).waitAlive(ctx, "not ready", 2*time.Minute, func() bool {
-		response, err := client.Get(apiURL + "/readyz")
+		response, err := client.Get(config.Host + "/readyz")
 		if err != nil {
 			return false
 		}
@@ -64,14 +67,14 @@ func (l *Lab) waitAPIServer(ctx context.Context) error {
 	})
 }
 
-func (l *Lab) etcdArgs() []string {
+func (l *own) etcdArgs() []string {
 	return []string{"--name=lab", "--data-dir=" + l.dataDir,
 		"--listen-client-urls=" + etcdURL, "--advertise-client-urls=" + etcdURL,
 		"--listen-peer-urls=" + etcdPeerURL, "--initial-advertise-peer-urls=" + etcdPeerURL,
 		"--initial-cluster=lab=" + etcdPeerURL, "--unsafe-no-fsync", "--log-level=warn"}
 }
 
-func (l *Lab) apiServerArgs() []string {
+func (l *own) apiServerArgs() []string {
 	return []string{"--etcd-servers=" + etcdURL,
 		"--bind-address=0.0.0.0", "--secure-port=6443", "--advertise-address=" + Addr4(0, controlPlaneNumber).String(),
 		"--cert-dir=" + l.pki.dir, "--client-ca-file=" + l.pki.path("ca.crt"),
@@ -92,7 +95,7 @@ var controllers = []string{"endpointslice-controller", "endpointslice-mirroring-
 	"root-ca-certificate-publisher-controller", "clusterrole-aggregation-controller",
 	"deployment-controller", "replicaset-controller", "daemonset-controller", "service-cidr-controller"}
 
-func (l *Lab) controllerManagerArgs(kubeconfig string) []string {
+func (l *own) controllerManagerArgs(kubeconfig string) []string {
 	return []string{"--kubeconfig=" + kubeconfig, "--leader-elect=false", "--secure-port=0",
 		"--service-account-private-key-file=" + l.pki.path("service-accounts.key"),
 		"--root-ca-file=" + l.pki.path("ca.crt"), "--allocate-node-cidrs=false",

@@ -18,6 +18,9 @@ type faults struct {
 	set []fault
 }
 
+// faultTable is the nftables table of the switch that holds them. It is the lab's alone, on either ground.
+const faultTable = "lanyard_lab"
+
 // fault is one rule: nftables matches and a verdict, under the key that ends it.
 type fault struct{ key, rule string }
 
@@ -180,7 +183,7 @@ func (l *Lab) setFault(key string, rules ...string) error {
 // writeFaults gives the kernel the whole chain in one transaction.
 func (l *Lab) writeFaults() error {
 	var b strings.Builder
-	b.WriteString("table bridge lab\ndelete table bridge lab\ntable bridge lab {\n")
+	b.WriteString("table bridge " + faultTable + "\ndelete table bridge " + faultTable + "\ntable bridge " + faultTable + " {\n")
 	b.WriteString("  chain faults {\n    type filter hook forward priority 0; policy accept;\n")
 	for _, fault := range l.faults.set {
 		b.WriteString("    " + fault.rule + "\n")

@@ -34,7 +34,8 @@ type Host struct {
 	Role     Role
 
 	lab    *Lab
-	number int // last byte of its addresses
+	number int           // last byte of its addresses, in the address plan
+	addrs  [2]netip.Addr // on segment 0, IPv4 first
 
 	mu   sync.Mutex
 	nics []*NIC
@@ -51,10 +52,10 @@ func (l *Lab) Host(name string) *Host {
 }
 
 // Nodes are the names of the nodes: n1, n2, ...
-func (l *Lab) Nodes() []string { return names(l.opts.Nodes, nodeName) }
+func (l *Lab) Nodes() []string { return slices.Clone(l.nodes) }
 
 // Clients are the names of the clients: c1, c2, ...
-func (l *Lab) Clients() []string { return names(l.opts.Clients, clientName) }
+func (l *Lab) Clients() []string { return slices.Clone(l.clientNames) }
 
 // HostNames lists all hosts by name, the switch apart.
 func (l *Lab) HostNames() []string {
@@ -87,10 +88,10 @@ func (h *Host) NIC(name string) *NIC {
 }
 
 // Addr4 is the host's IPv4 address on segment 0.
-func (h *Host) Addr4() netip.Addr { return Addr4(0, h.number) }
+func (h *Host) Addr4() netip.Addr { return h.addrs[0] }
 
 // Addr6 is the host's IPv6 address on segment 0.
-func (h *Host) Addr6() netip.Addr { return Addr6(0, h.number) }
+func (h *Host) Addr6() netip.Addr { return h.addrs[1] }
 
 // Addr is the host's address on segment 0 in the family of the given address.
 func (h *Host) Addr(like netip.Addr) netip.Addr {
@@ -100,17 +101,33 @@ func (h *Host) Addr(like netip.Addr) netip.Addr {
 	return h.Addr6()
 }
 
+// addrIn is the host's address in a segment, in the family of the given address.
+func (h *Host) addrIn(segment int, like netip.Addr) netip.Addr {
+	switch {
+	case segment == 0:
+		return h.Addr(like)
+	case like.Is4():
+		return Addr4(segment, h.number)
+	}
+	return Addr6(segment, h.number)
+}
+
 // newHost makes the namespace of a host, without NICs.
 func (l *Lab) newHost(ctx context.Context, name string, role Role, number int) (*Host, error) {
 	ns, err := netspace.Create(ctx, l.Prefix+"-"+name)
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{Namespace: ns, Hostname: name, Role: role, lab: l, number: number}
-	l.mu.Lock()
-	l.hosts[name] = h
-	l.mu.Unlock()
+	h := &Host{Namespace: ns, Hostname: name, Role: role, lab: l, number: number, addrs: [2]netip.Addr{Addr4(0, number), Addr6(0, number)}}
+	l.addHost(h)
 	return h, h.sysctls()
+}
+
+// addHost adds a host, or replaces the one of that name.
+func (l *Lab) addHost(h *Host) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hosts[h.Hostname] = h
 }
 
 // sysctls sets what a host of its role has on a real network. The defaults reach the NICs that are made later.

@@ -17,19 +17,22 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 )
 
-// apiURL is where the API server listens, for every host of the lab.
+// apiURL is where the lab's own API server listens, for every host of the lab.
 var apiURL = fmt.Sprintf("https://%s:6443", Addr4(0, controlPlaneNumber))
 
 // Kubeconfig is the path of an administrator's kubeconfig. It works from any host of the lab, not from outside.
 func (l *Lab) Kubeconfig() string { return l.kubeconfigPath("admin") }
 
 func (l *Lab) kubeconfigPath(name string) string {
-	return filepath.Join(stateDir(l.Prefix), name+".kubeconfig")
+	return filepath.Join(l.stateDir, name+".kubeconfig")
 }
 
 // KubeconfigFor writes a kubeconfig for a user in groups, known by client certificate, and returns its path. Writing it
 // again for the same user replaces it.
 func (l *Lab) KubeconfigFor(user string, groups ...string) (string, error) {
+	if l.pki == nil {
+		return "", fmt.Errorf("write a kubeconfig of %s: the lab has not the certificate authority of its cluster", user)
+	}
 	cert, key, err := l.pki.client(user, groups...)
 	if err != nil {
 		return "", err
@@ -51,7 +54,7 @@ func (l *Lab) ServiceAccountKubeconfig(ctx context.Context, namespace, account s
 
 func (l *Lab) writeKubeconfig(name string, who *api.AuthInfo) (string, error) {
 	config := api.NewConfig()
-	config.Clusters["lab"] = &api.Cluster{Server: apiURL, CertificateAuthorityData: l.pki.caPEM}
+	config.Clusters["lab"] = l.cluster
 	config.AuthInfos["lab"] = who
 	config.Contexts["lab"] = &api.Context{Cluster: "lab", AuthInfo: "lab"}
 	config.CurrentContext = "lab"

@@ -28,8 +28,8 @@ conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeou
 `
 
 // startKubeProxy starts a node's kube-proxy.
-func (l *Lab) startKubeProxy(node, kubeconfig string) error {
-	path := filepath.Join(stateDir(l.Prefix), "kube-proxy-"+node+".yaml")
+func (l *own) startKubeProxy(node, kubeconfig string) error {
+	path := filepath.Join(l.stateDir, "kube-proxy-"+node+".yaml")
 	config := fmt.Sprintf(kubeProxyConfig, l.opts.Proxy, node, kubeconfig, PodCIDR4, PodCIDR6)
 	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
 		return fmt.Errorf("write the configuration of kube-proxy: %w", err)
@@ -40,7 +40,7 @@ func (l *Lab) startKubeProxy(node, kubeconfig string) error {
 }
 
 // waitKubeProxy waits until kube-proxy has written its rules.
-func (l *Lab) waitKubeProxy(ctx context.Context, node string) error {
+func (l *own) waitKubeProxy(ctx context.Context, node string) error {
 	h := l.Host(node)
 	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DialContext: h.DialContext, DisableKeepAlives: true}}
 	return l.Process(node, "kube-proxy").waitAlive(ctx, "not ready", time.Minute, func() bool {

@@ -4,18 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
-	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/lanyard-lb/lanyard/e2etest/netspace"
+	"k8s.io/client-go/tools/clientcmd/api"
 )
 
 // Lab is a LAN with a cluster on it. Its methods may be called concurrently.
@@ -23,178 +15,50 @@ type Lab struct {
 	Prefix string
 
 	opts     Options
-	dataDir  string
-	owner    ProcessID
-	created  time.Time
-	pki      *pki
+	ground   ground
+	stateDir string
+	pki      *pki         // nil where the cluster is not the lab's own
+	cluster  *api.Cluster // how to reach the API server
 	clients  func() clients
 	spawners spawners
 	faults   faults
-	reaperID ProcessID
-	reaper   io.Closer // closing it, as our death does, wakes the reaper
-	reaped   chan struct{}
+
+	nodes, clientNames []string
 
 	mu        sync.Mutex
-	settled   bool // a persistent lab is complete and no longer needs this process
 	hosts     map[string]*Host
 	processes []*Process
-	recording sync.Mutex
 }
 
-// Up builds a lab and returns when all of it is ready: the nodes Ready, kube-proxy's rules written. If it fails, or the
-// context ends first, nothing is left. The binaries must have been built: see Build.
+// Up builds a lab, or attaches one to what is there already (see Ground), and returns when all of it is ready: the nodes
+// Ready, kube-proxy's rules written. If it fails, or the context ends first, nothing is left. For a lab to be built the
+// binaries must have been built: see Build.
 func Up(ctx context.Context, opts Options) (*Lab, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	if err := preflight(opts); err != nil {
+	l := &Lab{Prefix: opts.Prefix, opts: opts, hosts: map[string]*Host{}}
+	l.clients = sync.OnceValue(l.makeClients)
+	if l.ground, err = newGround(l); err != nil {
 		return nil, err
 	}
-	l, err := claim(opts)
-	if err != nil {
-		return nil, err
-	}
-	if err := l.build(ctx); err != nil {
+	if err := l.ground.up(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("lab %s: %w", l.Prefix, err), l.Down())
 	}
 	return l, nil
 }
 
-// claim takes a prefix and writes the first record, before anything is made that it would have to name.
-func claim(opts Options) (*Lab, error) {
-	prefix, err := reserve(opts.Prefix)
-	if err != nil {
-		return nil, err
-	}
-	l := &Lab{Prefix: prefix, opts: opts, hosts: map[string]*Host{}, created: time.Now().Round(0)}
-	l.clients = sync.OnceValue(l.makeClients)
-	if err := l.prepare(); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(l.dataDir), os.RemoveAll(stateDir(prefix)))
-	}
-	return l, nil
-}
-
-func (l *Lab) prepare() error {
-	strangers, err := netspace.List(l.Prefix + "-")
-	if err != nil {
-		return err
-	}
-	if len(strangers) > 0 {
-		return fmt.Errorf("lab %s: there are network namespaces of that name that no lab made: %v; choose another prefix", l.Prefix, strangers)
-	}
-	if l.owner, err = processID(os.Getpid()); err != nil {
-		return err
-	}
-	if l.dataDir, err = os.MkdirTemp("", dataDirName(l.Prefix)); err != nil {
-		return fmt.Errorf("make the data folder: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Join(stateDir(l.Prefix), "log"), 0o755); err != nil {
-		return fmt.Errorf("make the log folder: %w", err)
-	}
-	if err := l.record(); err != nil {
-		return err
-	}
-	return l.startReaper()
-}
-
-// startReaper starts the process that removes the lab when this one dies without having done so. It learns of that from
-// its standard input, a pipe whose other end only we hold.
-func (l *Lab) startReaper() error {
-	if l.opts.Persistent {
-		return nil
-	}
-	cmd := exec.Command(l.program("lab"), "reap", l.Prefix, l.created.Format(time.RFC3339Nano))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is not for it
-	pipe, err := cmd.StdinPipe()
-	if err != nil {
-		return fmt.Errorf("start the reaper: %w", err)
-	}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the reaper: %w", err)
-	}
-	l.reaper = pipe
-	l.reaperID, err = processID(cmd.Process.Pid)
-	l.reaped = make(chan struct{})
-	go func() {
-		defer close(l.reaped)
-		_ = cmd.Wait()
-	}()
-	return errors.Join(err, l.record())
-}
-
-// build makes everything, saying what it does.
-func (l *Lab) build(ctx context.Context) error {
-	begun := time.Now()
-	step := func(format string, args ...any) {
-		fmt.Fprintf(l.opts.Out, "%5.1fs  %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
-	}
-	step("lab %s: %d nodes, %d clients, %d segment(s)", l.Prefix, l.opts.Nodes, l.opts.Clients, l.opts.Segments)
-	if err := l.buildNetwork(ctx); err != nil {
-		return err
-	}
-	if !l.opts.NoCluster {
-		step("starting etcd and kube-apiserver")
-		if err := l.startControlPlane(ctx); err != nil {
-			return err
-		}
-		step("starting the nodes, kube-proxy in mode %s", l.opts.Proxy)
-		if err := l.startNodes(ctx); err != nil {
-			return err
-		}
-	}
-	l.mu.Lock()
-	l.settled = l.opts.Persistent
-	l.mu.Unlock()
-	step("ready")
-	return l.record()
-}
-
-// startNodes starts agents and kube-proxies, and waits until every node is Ready and has its rules.
-func (l *Lab) startNodes(ctx context.Context) error {
-	kubeconfig, err := l.KubeconfigFor("system:kube-proxy")
-	if err != nil {
-		return err
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	for i, node := range l.Nodes() {
-		group.Go(func() error {
-			if err := l.startAgent(node, i+1); err != nil {
-				return err
-			}
-			if err := l.startKubeProxy(node, kubeconfig); err != nil {
-				return err
-			}
-			if err := l.WaitNodeReady(ctx, node, true); err != nil {
-				return err
-			}
-			return l.waitKubeProxy(ctx, node)
-		})
-	}
-	return group.Wait()
-}
-
 // Down removes the lab and waits until it is gone. It may be repeated.
 func (l *Lab) Down() error {
 	l.spawners.close()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	err := l.snapshot().Remove(ctx)
-	for _, p := range l.Processes() {
-		if _, waitErr := p.Wait(ctx); waitErr != nil {
-			err = errors.Join(err, waitErr)
-		}
-	}
+	err := l.ground.down()
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, h := range l.hosts {
 		_ = h.Close()
 	}
 	clear(l.hosts)
-	l.mu.Unlock()
-	if l.reaper != nil {
-		_ = l.reaper.Close()
-		<-l.reaped
-	}
 	return err
 }
 
@@ -206,27 +70,4 @@ func (l *Lab) Processes() []*Process {
 }
 
 // StateDir is the lab's folder: logs, certificates, kubeconfigs.
-func (l *Lab) StateDir() string { return stateDir(l.Prefix) }
-
-// snapshot is the present record of the lab.
-func (l *Lab) snapshot() Record {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	r := Record{Prefix: l.Prefix, Created: l.created, Persistent: l.settled, Owner: l.owner, Reaper: l.reaperID, DataDir: l.dataDir,
-		BinDir: l.opts.binDir}
-	for name := range l.hosts {
-		r.Hosts = append(r.Hosts, name)
-	}
-	slices.Sort(r.Hosts)
-	for _, p := range l.processes {
-		r.Processes = append(r.Processes, ProcessRecord{ProcessID: p.recordedID(), Name: p.Name, Host: p.Host.Hostname, Log: p.Log})
-	}
-	return r
-}
-
-// record writes the snapshot, one at a time.
-func (l *Lab) record() error {
-	l.recording.Lock()
-	defer l.recording.Unlock()
-	return l.snapshot().write()
-}
+func (l *Lab) StateDir() string { return l.stateDir }

@@ -12,7 +12,7 @@ import (
 func bridgeName(segment int) string { return fmt.Sprintf("lan%d", segment) }
 
 // buildNetwork makes the switch, all hosts and their NICs, and the routes between nodes.
-func (l *Lab) buildNetwork(ctx context.Context) error {
+func (l *own) buildNetwork(ctx context.Context) error {
 	if err := l.buildSwitch(ctx); err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (l *Lab) buildNetwork(ctx context.Context) error {
 }
 
 // buildSwitch makes the namespace that holds a bridge per segment.
-func (l *Lab) buildSwitch(ctx context.Context) error {
+func (l *own) buildSwitch(ctx context.Context) error {
 	sw, err := l.newHost(ctx, switchHost, "switch", 0)
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (l *Lab) buildSwitch(ctx context.Context) error {
 	return nil
 }
 
-func (l *Lab) buildHost(ctx context.Context, name string, role Role, number int) error {
+func (l *own) buildHost(ctx context.Context, name string, role Role, number int) error {
 	h, err := l.newHost(ctx, name, role, number)
 	if err != nil {
 		return err
@@ -94,7 +94,7 @@ func (l *Lab) buildHost(ctx context.Context, name string, role Role, number int)
 
 // routes gives a node its ways to the pods of the other nodes, and to the service addresses. The latter are rewritten by
 // kube-proxy before they leave, but a route must exist first, and it chooses the source address.
-func (l *Lab) routes(h *Host) error {
+func (l *own) routes(h *Host) error {
 	if h.Role != NodeRole || l.opts.NoCluster {
 		return nil
 	}

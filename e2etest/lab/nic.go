@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -18,7 +19,8 @@ type NIC struct {
 	Port    string // the name of the port on the switch host: n1, n1.1, ...
 	Segment int
 
-	host *Host
+	host   *Host
+	routes []netlink.Route // those that SetUp gives back
 }
 
 // NICOptions describe a NIC to add; empty fields take what the address plan gives.
@@ -34,10 +36,7 @@ func (h *Host) AddNIC(segment int, opts NICOptions) (*NIC, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	index := len(h.nics)
-	nic := &NIC{Name: fmt.Sprintf("eth%d", index), Port: h.Hostname, Segment: segment, host: h}
-	if index > 0 {
-		nic.Port = fmt.Sprintf("%s.%d", h.Hostname, index)
-	}
+	nic := &NIC{Name: fmt.Sprintf("eth%d", index), Port: h.lab.ground.port(h.Hostname, index), Segment: segment, host: h}
 	if opts.MAC == nil {
 		opts.MAC = macFor(segment, h.number, index)
 	}
@@ -65,7 +64,7 @@ func (h *Host) attachedTo(segment int) bool {
 // plugIn makes the veth pair: the port on the bridge of the segment, the NIC in the host.
 func (h *Host) plugIn(nic *NIC, opts NICOptions) error {
 	sw := h.lab.Host(switchHost)
-	bridge, err := sw.Netlink().LinkByName(bridgeName(nic.Segment))
+	bridge, err := sw.Netlink().LinkByName(h.lab.ground.bridge(nic.Segment))
 	if err != nil {
 		return fmt.Errorf("find the switch of segment %d: %w", nic.Segment, err)
 	}
@@ -105,14 +104,30 @@ func (n *NIC) RemoveAddr(a netip.Prefix) error {
 }
 
 // SetDown switches the NIC off in the host (ip link set down). Its routes go with it.
-func (n *NIC) SetDown() error { return n.change("set down", n.host.Netlink().LinkSetDown) }
+func (n *NIC) SetDown() error {
+	return n.change("set down", func(link netlink.Link) error {
+		all, err := n.host.Netlink().RouteList(link, netlink.FAMILY_ALL)
+		if err != nil {
+			return err
+		}
+		n.routes = slices.DeleteFunc(all, func(r netlink.Route) bool { return r.Protocol == unix.RTPROT_KERNEL })
+		return n.host.Netlink().LinkSetDown(link)
+	})
+}
 
 // SetUp switches it on again. Routes that are not the kernel's own (towards pods and services) come back too.
 func (n *NIC) SetUp() error {
-	if err := n.change("set up", n.host.Netlink().LinkSetUp); err != nil {
-		return err
-	}
-	return n.host.lab.routes(n.host)
+	return n.change("set up", func(link netlink.Link) error {
+		if err := n.host.Netlink().LinkSetUp(link); err != nil {
+			return err
+		}
+		for _, r := range n.routes {
+			if err := n.host.Netlink().RouteReplace(&r); err != nil {
+				return fmt.Errorf("route to %s: %w", r.Dst, err)
+			}
+		}
+		return nil
+	})
 }
 
 // SetMAC gives the NIC another MAC address while it is up.

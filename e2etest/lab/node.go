@@ -10,7 +10,7 @@ import (
 )
 
 // startAgent starts the stand-in for the kubelet on the node with index i.
-func (l *Lab) startAgent(node string, i int) error {
+func (l *own) startAgent(node string, i int) error {
 	kubeconfig, err := l.KubeconfigFor("system:node:"+node, "system:nodes")
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -47,7 +48,7 @@ func (l *Lab) AddHostPod(ctx context.Context, namespace, node, name string, labe
 
 // CreatePod runs a pod and waits until it is ready, or with Unready, until it runs.
 func (l *Lab) CreatePod(ctx context.Context, p Pod) error {
-	object := p.object()
+	object := l.ground.pod(p)
 	if _, err := l.Client().CoreV1().Pods(object.Namespace).Create(ctx, object, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("create pod %s/%s: %w", object.Namespace, p.Name, err)
 	}
@@ -56,9 +57,7 @@ func (l *Lab) CreatePod(ctx context.Context, p Pod) error {
 
 // SetPodReady changes what a pod's node reports of it, as a readiness probe would. The backend serves on.
 func (l *Lab) SetPodReady(ctx context.Context, namespace, name string, ready bool) error {
-	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:"%t"}}}`, agent.ReadyAnnotation, ready)
-	_, err := l.Client().CoreV1().Pods(namespace).Patch(ctx, name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	if err != nil {
+	if err := l.ground.setPodReady(ctx, namespace, name, ready); err != nil {
 		return fmt.Errorf("set pod %s/%s ready=%t: %w", namespace, name, ready, err)
 	}
 	return l.waitPod(ctx, namespace, name, ready)
@@ -100,20 +99,29 @@ func podReady(pod *corev1.Pod) bool {
 	return false
 }
 
-func (p Pod) object() *corev1.Pod {
-	namespace := p.Namespace
-	if namespace == "" {
-		namespace = metav1.NamespaceDefault
-	}
+// object is what both grounds say of a pod; its one container gets the image of the ground.
+func (p Pod) object(image string) *corev1.Pod {
+	namespace := cmp.Or(p.Namespace, metav1.NamespaceDefault)
 	grace, no := int64(p.Grace.Seconds()), false
-	object := &corev1.Pod{
+	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: p.Name, Labels: p.Labels},
 		Spec: corev1.PodSpec{NodeName: p.Node, HostNetwork: p.HostNetwork, TerminationGracePeriodSeconds: &grace,
 			AutomountServiceAccountToken: &no,
-			Containers:                   []corev1.Container{{Name: "backend", Image: "lab/backend"}}},
+			Containers:                   []corev1.Container{{Name: "backend", Image: image}}},
 	}
+}
+
+// pod needs no more: the node's agent runs the same backend for every pod.
+func (l *own) pod(p Pod) *corev1.Pod {
+	object := p.object("lab/backend")
 	if p.Unready {
 		object.Annotations = map[string]string{agent.ReadyAnnotation: "false"}
 	}
 	return object
+}
+
+func (l *own) setPodReady(ctx context.Context, namespace, name string, ready bool) error {
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:"%t"}}}`, agent.ReadyAnnotation, ready)
+	_, err := l.Client().CoreV1().Pods(namespace).Patch(ctx, name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	return err
 }

@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,14 +15,16 @@ import (
 // Privilege is what a process may do beyond an ordinary user.
 type Privilege string
 
-// The privileges that the lab can start a process with.
+// The privileges that the lab can start a process with, and the one that a pod gives a speaker.
 const (
 	// AsRoot leaves all capabilities; the lab's own programs need them.
 	AsRoot Privilege = ""
-	// AsNobody is uid and gid 65534 without any capability, and no way to gain one.
+	// AsNobody is an ordinary user without any capability, and no way to gain one.
 	AsNobody Privilege = "nobody"
 	// AsNobodyNetRaw is the same, with CAP_NET_RAW alone.
 	AsNobodyNetRaw Privilege = "nobody+net_raw"
+	// AsRootNetRaw is uid 0 with CAP_NET_RAW alone: a container that may not gain privileges gets a capability no other way.
+	AsRootNetRaw Privilege = "root+net_raw"
 )
 
 // ProcessOptions say what to run.
@@ -40,110 +39,66 @@ type ProcessOptions struct {
 	Privilege Privilege
 }
 
-// Process is a program that runs on a host. Its methods may be called concurrently.
+// Process is a program that runs on a host. Its methods may be called concurrently. It stays ended until Restart: where
+// something else would start it again, as a kubelet does, that is kept from doing so.
 type Process struct {
 	ProcessOptions
 	Host *Host
-	Log  string // the file that takes its output
+	Log  string // the file that takes its output; empty where that is not a file: see LogTail
 
-	id atomic.Pointer[ProcessID]
+	runner
+}
 
-	mu   sync.Mutex
-	cmd  *exec.Cmd
-	done chan struct{}
-	exit error
+// runner is what runs a process: this process, as its child, or something that the cluster has.
+type runner interface {
+	start() error
+	// signal returns os.ErrProcessDone if the process does not run.
+	signal(sig unix.Signal) error
+	// wait waits for the end; see Process.Wait.
+	wait(ctx context.Context) (exit, err error)
+	alive() bool
+	// id is the identity of the latest start, zero before the first. It never blocks.
+	id() ProcessID
+	log(lines int) (string, error)
 }
 
 // Start runs a program in the namespace of a host, in a process group of its own, with output to a log file. Unless the
 // lab is persistent, the kernel kills it when this process dies.
 func (l *Lab) Start(host string, opts ProcessOptions) (*Process, error) {
-	h := l.Host(host)
-	p := &Process{ProcessOptions: opts, Host: h, Log: filepath.Join(stateDir(l.Prefix), "log", host+"-"+opts.Name+".log")}
+	p := &Process{ProcessOptions: opts, Host: l.Host(host), Log: filepath.Join(l.stateDir, "log", host+"-"+opts.Name+".log")}
+	p.runner = &child{process: p, lab: l}
+	if err := l.enlist(p); err != nil {
+		return nil, err
+	}
+	return p, p.start()
+}
+
+// enlist adds a process to those of the lab.
+func (l *Lab) enlist(p *Process) error {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, other := range l.processes {
-		if other.Host == h && other.Name == opts.Name {
-			l.mu.Unlock()
-			return nil, fmt.Errorf("start %s on %s: there is one already; use its Restart", opts.Name, host)
+		if other.Host == p.Host && other.Name == p.Name {
+			return fmt.Errorf("start %s on %s: there is one already; use its Restart", p.Name, p.Host.Hostname)
 		}
 	}
 	l.processes = append(l.processes, p)
-	l.mu.Unlock()
-	return p, p.start()
+	return nil
 }
 
 // start runs the program, for the first time or again.
 func (p *Process) start() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.running() {
-		return fmt.Errorf("start %s on %s: it runs already, pid %d", p.Name, p.Host.Hostname, p.recordedID().PID)
-	}
-	log, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
+	if err := p.runner.start(); err != nil {
 		return fmt.Errorf("start %s on %s: %w", p.Name, p.Host.Hostname, err)
 	}
-	defer log.Close()
-	cmd := &exec.Cmd{Path: p.Path, Args: append([]string{p.argv0()}, p.Args...), Dir: p.Dir, Stdout: log, Stderr: log}
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}, p.Env...)
-	if err := p.Host.lab.spawners.start(p.Host, cmd, p.Privilege, !p.Host.lab.opts.Persistent); err != nil {
-		return fmt.Errorf("start %s on %s: %w", p.Name, p.Host.Hostname, err)
-	}
-	p.cmd, p.done, p.exit = cmd, make(chan struct{}), nil
-	// The identity is read before anyone waits for the process, so its number cannot have been reused. If it has ended
-	// already there is only its number, which matches nothing.
-	id, err := processID(cmd.Process.Pid)
-	if err != nil {
-		id = ProcessID{PID: cmd.Process.Pid}
-	}
-	p.id.Store(&id)
-	go p.reap(cmd, p.done)
-	return p.Host.lab.record()
-}
-
-// recordedID is the identity of the latest start, zero before the first. It takes no lock.
-func (p *Process) recordedID() ProcessID {
-	if id := p.id.Load(); id != nil {
-		return *id
-	}
-	return ProcessID{}
-}
-
-func (p *Process) reap(cmd *exec.Cmd, done chan struct{}) {
-	err := cmd.Wait()
-	p.mu.Lock()
-	p.exit = err
-	p.mu.Unlock()
-	close(done)
-}
-
-func (p *Process) argv0() string {
-	if p.Argv0 != "" {
-		return p.Argv0
-	}
-	return p.Path
-}
-
-func (p *Process) running() bool {
-	if p.done == nil {
-		return false
-	}
-	select {
-	case <-p.done:
-		return false
-	default:
-		return true
-	}
+	return nil
 }
 
 // Alive tells whether the process has been started and has not ended. A frozen process is alive.
-func (p *Process) Alive() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.running()
-}
+func (p *Process) Alive() bool { return p.alive() }
 
 // PID is the process's number; of one that has ended, its last.
-func (p *Process) PID() int { return p.recordedID().PID }
+func (p *Process) PID() int { return p.id().PID }
 
 // Kill sends SIGKILL and waits for the end.
 func (p *Process) Kill() error {
@@ -165,34 +120,20 @@ func (p *Process) Thaw() error { return p.Signal(unix.SIGCONT) }
 
 // Signal sends a signal to the process itself; os.ErrProcessDone if it has ended.
 func (p *Process) Signal(sig unix.Signal) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cmd == nil {
-		return fmt.Errorf("signal %s on %s: never started: %w", p.Name, p.Host.Hostname, os.ErrProcessDone)
-	}
-	if err := p.cmd.Process.Signal(sig); err != nil {
+	if err := p.signal(sig); err != nil {
 		return fmt.Errorf("send %s to %s on %s: %w", unix.SignalName(sig), p.Name, p.Host.Hostname, err)
 	}
 	return nil
 }
 
-// Wait waits for the end of the process. The first result is how it ended (nil for exit status 0, else an
-// *exec.ExitError); the second is the context's error.
+// Wait waits for the end of the process. The first result is how it ended (nil for exit status 0); the second is the
+// context's error.
 func (p *Process) Wait(ctx context.Context) (exit, err error) {
-	p.mu.Lock()
-	done := p.done
-	p.mu.Unlock()
-	if done == nil {
-		return nil, nil
+	exit, err = p.wait(ctx)
+	if err != nil {
+		err = fmt.Errorf("wait for %s on %s: %w", p.Name, p.Host.Hostname, err)
 	}
-	select {
-	case <-done:
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.exit, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for %s on %s: %w", p.Name, p.Host.Hostname, ctx.Err())
-	}
+	return exit, err
 }
 
 // Restart starts the program again with the same arguments and log, killing it first if it runs.
@@ -205,11 +146,15 @@ func (p *Process) Restart() error {
 
 // LogTail returns the last lines of the log.
 func (p *Process) LogTail(lines int) string {
-	raw, err := os.ReadFile(p.Log)
+	text, err := p.log(lines)
 	if err != nil {
 		return err.Error()
 	}
-	all := strings.Split(strings.TrimRight(string(raw), "\n"), "\n")
+	return lastLines(text, lines)
+}
+
+func lastLines(text string, lines int) string {
+	all := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
@@ -222,6 +167,9 @@ func (l *Lab) Process(host, name string) *Process {
 	}
 	return nil
 }
+
+// Kubelet is the kubelet of a node, or what stands in for it.
+func (l *Lab) Kubelet(node string) *Process { return l.Process(node, l.ground.kubelet()) }
 
 // waitAlive waits until ready says yes, and fails early, with the log's end, if the process dies.
 func (p *Process) waitAlive(ctx context.Context, what string, limit time.Duration, ready func() bool) error {

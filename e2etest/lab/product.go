@@ -19,10 +19,26 @@ const (
 	controllerAccount = "lanyard-controller"
 )
 
-// InstallProduct applies config/ (CRDs, namespace, RBAC, the speakers' headless Service) and records a speaker pod on each
-// node, so that the Service's EndpointSlices hold the nodes' addresses. It starts nothing. The controller and the
-// speakers that are started later act under their own service accounts.
-func (l *Lab) InstallProduct(ctx context.Context) error {
+// InstallProduct installs the product and starts neither a controller nor a speaker.
+func (l *Lab) InstallProduct(ctx context.Context) error { return l.ground.install(ctx) }
+
+// StartController starts a controller, after InstallProduct, without capabilities and with debug logs. Later flags win, so
+// extraArgs may replace any that the lab gives. One that runs under that name is ended first. In the lab's own namespaces
+// it runs on the host, and name tells it from other controllers there; elsewhere both are but the name of its Process.
+func (l *Lab) StartController(ctx context.Context, host, name string, extraArgs ...string) (*Process, error) {
+	return l.ground.startController(ctx, host, name, extraArgs)
+}
+
+// StartSpeaker starts a speaker on a node with CAP_NET_RAW alone, gossiping on the node's IPv4 address, with debug logs.
+// Later flags win. When it returns the speaker runs with these flags; it need not be ready.
+func (l *Lab) StartSpeaker(ctx context.Context, node string, extraArgs ...string) (*Process, error) {
+	return l.ground.startSpeaker(ctx, node, extraArgs)
+}
+
+// install applies config/ (CRDs, namespace, RBAC, the speakers' headless Service) and records a speaker pod on each node, so
+// that the Service's EndpointSlices hold the nodes' addresses. The controller and the speakers that are started later act
+// under their own service accounts.
+func (l *own) install(ctx context.Context) error {
 	root, err := repoRoot()
 	if err != nil {
 		return err
@@ -50,18 +66,16 @@ func (l *Lab) InstallProduct(ctx context.Context) error {
 	return nil
 }
 
-// StartController starts bin/controller on a host, after InstallProduct, as an ordinary user without capabilities. Later flags win, so
-// extraArgs may replace any that the lab gives. Name tells it from other controllers on that host.
-func (l *Lab) StartController(ctx context.Context, host, name string, extraArgs ...string) (*Process, error) {
+// startController starts bin/controller on a host, as an ordinary user.
+func (l *own) startController(ctx context.Context, host, name string, extraArgs []string) (*Process, error) {
 	args := append([]string{"--kubeconfig=" + l.accountPath(controllerAccount), "--namespace=" + Namespace, "--log-level=debug"}, extraArgs...)
 	return l.startProduct(ctx, host, ProcessOptions{Name: name, Path: filepath.Join(l.opts.ProductDir, "controller"), Args: args, Privilege: AsNobody,
 		Env: []string{"POD_NAMESPACE=" + Namespace, "POD_NAME=" + name}})
 }
 
-// StartSpeaker starts bin/speaker on a node as an ordinary user with CAP_NET_RAW alone, gossiping on the node's IPv4
-// address. Its state directory stays over restarts: see SpeakerStateDir. Later flags win.
-func (l *Lab) StartSpeaker(ctx context.Context, node string, extraArgs ...string) (*Process, error) {
-	dir := l.SpeakerStateDir(node)
+// startSpeaker starts bin/speaker on a node, as an ordinary user. Its state directory stays over restarts.
+func (l *own) startSpeaker(ctx context.Context, node string, extraArgs []string) (*Process, error) {
+	dir := l.speakerStateDir(node)
 	// The speaker, an ordinary user, must be able to reach it.
 	err := errors.Join(os.MkdirAll(filepath.Dir(dir), 0o755), os.MkdirAll(dir, 0o700), os.Chown(dir, nobody, nobody))
 	if err != nil {
@@ -75,15 +89,15 @@ func (l *Lab) StartSpeaker(ctx context.Context, node string, extraArgs ...string
 }
 
 // accountPath is the kubeconfig of one of the product's service accounts, which InstallProduct wrote.
-func (l *Lab) accountPath(account string) string { return l.kubeconfigPath(Namespace + "-" + account) }
+func (l *own) accountPath(account string) string { return l.kubeconfigPath(Namespace + "-" + account) }
 
-// SpeakerStateDir is where the speaker of a node keeps what must outlive it.
-func (l *Lab) SpeakerStateDir(node string) string {
-	return filepath.Join(stateDir(l.Prefix), "speaker", node)
+// speakerStateDir is where the speaker of a node keeps what must outlive it.
+func (l *own) speakerStateDir(node string) string {
+	return filepath.Join(l.stateDir, "speaker", node)
 }
 
 // startProduct starts a program of ours, or starts it again if it ended: a test need not know whether it ran before.
-func (l *Lab) startProduct(ctx context.Context, host string, opts ProcessOptions) (*Process, error) {
+func (l *own) startProduct(ctx context.Context, host string, opts ProcessOptions) (*Process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

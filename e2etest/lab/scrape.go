@@ -66,16 +66,20 @@ func (l *Lab) Ready(ctx context.Context, host string) error {
 	return err
 }
 
-// fetchLocal gets a path from a server on a host's loopback.
+// fetchLocal gets a path from the product's server on a host.
 func (l *Lab) fetchLocal(ctx context.Context, host string, port int, path string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	url := fmt.Sprintf("http://127.0.0.1:%d%s", port, path)
+	from, address, err := l.ground.served(ctx, host, port)
+	if err != nil {
+		return "", err
+	}
+	url := "http://" + address + path
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
 	}
-	transport := &http.Transport{DialContext: l.Host(host).DialContext, DisableKeepAlives: true}
+	transport := &http.Transport{DialContext: from.DialContext, DisableKeepAlives: true}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return "", fmt.Errorf("get %s on %s: %w", url, host, err)
@@ -89,4 +93,9 @@ func (l *Lab) fetchLocal(ctx context.Context, host string, port int, path string
 		return "", fmt.Errorf("get %s on %s: %s: %s", url, host, response.Status, body)
 	}
 	return string(body), nil
+}
+
+// served: on the host's loopback.
+func (l *own) served(_ context.Context, host string, port int) (*Host, string, error) {
+	return l.Host(host), fmt.Sprintf("127.0.0.1:%d", port), nil
 }

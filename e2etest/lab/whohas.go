@@ -36,10 +36,7 @@ func (l *Lab) WhoHas(host string, ip netip.Addr, wait time.Duration) ([]Answer, 
 		return nil, err
 	}
 	defer socket.close()
-	source := Addr4(nic.Segment, h.number)
-	if ip.Is6() {
-		source = Addr6(nic.Segment, h.number)
-	}
+	source := h.addrIn(nic.Segment, ip)
 	request := arpRequest(mac, source, ip)
 	if ip.Is6() {
 		request = solicitation(mac, source, ip)
