@@ -4,7 +4,11 @@ SHELL := /bin/bash
 
 TOOLS   := bin/tools
 GO_SRC  := $(shell git ls-files -co --exclude-standard '*.go' 'go.mod' 'go.sum' 2>/dev/null)
-LDFLAGS := -s -w
+PROGRAMS := controller speaker kubectl-lanyard
+# The version that programs, images and labels tell.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X github.com/lanyard-lb/lanyard/internal/daemon.Version=$(VERSION)
+REGISTRY ?= ghcr.io/lanyard-lb
 
 .PHONY: help
 help: ## list the targets
@@ -18,7 +22,15 @@ demo: needs lab-build build ## show the main job on a LAN of network namespaces 
 
 .PHONY: build
 build: ## build the controller, the speaker and the kubectl plugin into bin/
-	@CGO_ENABLED=0 go build -trimpath -ldflags="$(LDFLAGS)" -o bin/ ./controller ./speaker ./kubectl-lanyard
+	@CGO_ENABLED=0 go build -trimpath -ldflags="$(LDFLAGS)" -o bin/ $(PROGRAMS:%=./%)
+
+.PHONY: image
+image: ## build the images for amd64 and arm64 into bin/image/: OCI layouts, and tars for `docker load` (VERSION=v0.2.0)
+	@for arch in amd64 arm64; do mkdir -p bin/image/programs/$$arch && \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags="$(LDFLAGS)" -o bin/image/programs/$$arch/ $(PROGRAMS:%=./%) || exit 1; done
+	@cd tools && go run ./image -binaries ../bin/image/programs -out ../bin/image -registry $(REGISTRY) -version $(VERSION) \
+	  -revision $$(git rev-parse HEAD) -created $$(git log -1 --format=%ct) -source https://github.com/lanyard-lb/lanyard \
+	  -tar-arch $$(go env GOARCH) $(PROGRAMS)
 
 .PHONY: lab-build
 lab-build: ## build the lab's control plane into bin/ (minutes the first time, then cached)
@@ -81,4 +93,4 @@ clean: ## remove what was built
 
 $(TOOLS)/%: tools/go.mod tools/go.sum
 	@echo "building $*"
-	@cd tools && go build -o ../$@ $$(go list -f '{{.ImportPath}}' tool | grep '/$*$$')
+	@cd tools && go build -o ../$@ $$(go list -f '{{.ImportPath}}' tool | grep -E '/$*(/v[0-9]+)?$$')

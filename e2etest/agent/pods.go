@@ -27,11 +27,11 @@ type pods struct {
 	dirty  chan struct{}
 	store  cache.Store
 	// running is touched by the passes alone.
-	running map[types.UID]*backend
+	running map[types.UID]*serving
 }
 
 func newPods(c Config, client kubernetes.Interface, space *netspace.Namespace) *pods {
-	return &pods{Config: c, client: client, wires: newWires(c, space), dirty: make(chan struct{}, 1), running: map[types.UID]*backend{}}
+	return &pods{Config: c, client: client, wires: newWires(c, space), dirty: make(chan struct{}, 1), running: map[types.UID]*serving{}}
 }
 
 // run makes passes until the context ends. The pods keep serving while the API server is away.
@@ -132,7 +132,7 @@ func (p *pods) ensure(ctx context.Context, pod *corev1.Pod) error {
 	return nil
 }
 
-func (p *pods) start(pod *corev1.Pod) (*backend, error) {
+func (p *pods) start(pod *corev1.Pod) (*serving, error) {
 	name := pod.Name
 	if pod.Namespace != metav1.NamespaceDefault {
 		name = pod.Namespace + "." + pod.Name
@@ -168,8 +168,8 @@ func (p *pods) remove(ctx context.Context, pod *corev1.Pod) error {
 	return nil
 }
 
-func (p *pods) stop(uid types.UID, b *backend) error {
-	b.stop()
+func (p *pods) stop(uid types.UID, b *serving) error {
+	b.Stop()
 	delete(p.running, uid)
 	return p.wires.remove(b.wire)
 }

@@ -39,7 +39,7 @@ func targets() []target {
 		{name: "controlplane", module: "e2etest/controlplane", pkg: ".", inputs: []string{"go.mod", "go.sum", "main.go"},
 			flags: []string{"-trimpath", "-ldflags=-s -w " + version + "gitVersion=" + kubernetesVersion + " " + version + "gitMajor=" + major +
 				" " + version + "gitMinor=" + minor + " " + version + "gitTreeState=clean"}},
-		{name: "lab", module: "e2etest", pkg: "./cmd/lab", inputs: []string{"go.mod", "go.sum", "agent", "cmd", "lab", "netspace"},
+		{name: "lab", module: "e2etest", pkg: "./cmd/lab", inputs: []string{"go.mod", "go.sum", "agent", "backend", "cmd", "lab", "netspace"},
 			flags: []string{"-trimpath"}},
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lanyard-lb/lanyard/e2etest/agent"
+	"github.com/lanyard-lb/lanyard/e2etest/backend"
 )
 
 // Reply is what a backend of the lab answered.
@@ -98,7 +98,7 @@ func parseReply(line string, begun time.Time) (Reply, error) {
 	if err == nil {
 		r.Client, err = netip.ParseAddrPort(client)
 	}
-	if err != nil || agent.Line(r.Pod, r.Node, r.Client) != strings.TrimSuffix(line, "\n") {
+	if err != nil || backend.Line(r.Pod, r.Node, r.Client) != strings.TrimSuffix(line, "\n") {
 		return Reply{}, fmt.Errorf("not an answer of a backend of the lab: %q", line)
 	}
 	return r, nil

@@ -12,12 +12,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lanyard-lb/lanyard/e2etest/agent"
+	"github.com/lanyard-lb/lanyard/e2etest/backend"
 )
 
 // The ports on which every pod of the lab serves.
 const (
-	HTTPPort = agent.HTTPPort // answers "pod=web-1 node=n1 client=10.77.0.101:4242"
-	EchoPort = agent.EchoPort // UDP: the same line, then the payload
+	HTTPPort = backend.HTTPPort // answers "pod=web-1 node=n1 client=10.77.0.101:4242"
+	EchoPort = backend.EchoPort // UDP: the same line, then the payload
 )
 
 // Pod describes a pod to run. The real control plane makes EndpointSlices of it; the node's agent gives it an address and
@@ -29,6 +30,8 @@ type Pod struct {
 	Labels    map[string]string
 	// HostNetwork gives the pod its node's addresses, and no backend.
 	HostNetwork bool
+	// Ports that the pod declares. What a Service calls by name has to be one of them.
+	Ports []corev1.ContainerPort
 	// Unready pods are reported as not ready; see SetPodReady.
 	Unready bool
 	// Grace is how long the pod serves on, terminating, after its deletion, in whole seconds.
@@ -107,7 +110,7 @@ func (p Pod) object(image string) *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: p.Name, Labels: p.Labels},
 		Spec: corev1.PodSpec{NodeName: p.Node, HostNetwork: p.HostNetwork, TerminationGracePeriodSeconds: &grace,
 			AutomountServiceAccountToken: &no,
-			Containers:                   []corev1.Container{{Name: "backend", Image: image}}},
+			Containers:                   []corev1.Container{{Name: "backend", Image: image, Ports: p.Ports}}},
 	}
 }
 

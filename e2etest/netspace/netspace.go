@@ -44,7 +44,19 @@ func Create(ctx context.Context, name string) (*Namespace, error) {
 
 // Open opens a namespace that exists.
 func Open(name string) (*Namespace, error) {
-	ns, err := netns.GetFromName(name)
+	return open(name, func() (netns.NsHandle, error) { return netns.GetFromName(name) })
+}
+
+// OpenProcess opens the namespace of a process, as a container's, and gives it a name for messages.
+func OpenProcess(name string, pid int) (*Namespace, error) {
+	return open(name, func() (netns.NsHandle, error) { return netns.GetFromPid(pid) })
+}
+
+// OpenHere opens the namespace that this process is in, and gives it a name for messages.
+func OpenHere(name string) (*Namespace, error) { return open(name, netns.Get) }
+
+func open(name string, get func() (netns.NsHandle, error)) (*Namespace, error) {
+	ns, err := get()
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace %s: %w", name, err)
 	}
