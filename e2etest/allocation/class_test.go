@@ -113,6 +113,7 @@ subjects:
 func TestTwoClasses(t *testing.T) {
 	const theirs, each = "example.com/theirs", 150
 	c := install(t, lab.Options{Nodes: 2, Clients: -1})
+	c.Need(t, lab.PlacedControllers)
 	lease := c.allowLease(t, theirs)
 	first := c.startOn(t, "n1")
 	second := c.startOn(t, "n2", "--lb-class="+theirs)

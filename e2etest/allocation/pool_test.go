@@ -3,10 +3,13 @@ package allocation
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // unexpected is a finding that is not what was wanted.
@@ -112,21 +115,31 @@ func paused(t *testing.T, c *cluster) {
 
 // leftOut: what is excluded, buggy, or something else on the LAN or in the cluster is never handed out, and told.
 func leftOut(t *testing.T, c *cluster) {
-	// The node n1 is 10.77.0.11.
-	c.pool(t, "lan", "addresses: [10.77.0.10-10.77.0.14], excludedAddresses: [10.77.0.12, 10.77.0.14-10.77.0.20]")
-	c.expectAll(t, "lan", "10.77.0.10", "10.77.0.13")
-	c.leavesOut(t, "lan", "10.77.0.11 (an address of node n1)")
+	node := c.Node(1)
+	own := c.Host(node).Addr4().String()
+	c.pool(t, "lan", "addresses: [10.77.0.240-10.77.0.244, "+own+"], excludedAddresses: [10.77.0.242, 10.77.0.244-10.77.0.250]")
+	c.expectAll(t, "lan", "10.77.0.240", "10.77.0.241", "10.77.0.243")
+	c.leavesOut(t, "lan", own+" (an address of node "+node+")")
 	c.pool(t, "subnet", "addresses: [10.56.0.0/29, 'fd56::/126'], subnets: [10.56.0.0/29, 'fd56::/64']")
 	c.expectAll(t, "subnet", "10.56.0.1", "10.56.0.2", "10.56.0.3", "10.56.0.4", "10.56.0.5", "10.56.0.6")
 	c.leavesOut(t, "subnet", "10.56.0.0 (the network address of 10.56.0.0/29)", "10.56.0.7 (the broadcast address",
 		"fd56:: (the Subnet-Router anycast address of fd56::/64)")
 	c.pool(t, "buggy", "addresses: [10.56.1.255-10.56.2.1], avoidBuggyIPs: true")
 	c.expectAll(t, "buggy", "10.56.2.1")
-	c.pool(t, "cluster", "addresses: [10.95.255.255-10.96.0.1, '10.243.255.255-10.244.1.0']")
-	c.expectAll(t, "cluster", "10.243.255.255", "10.244.0.0", "10.244.0.1", "10.95.255.255")
-	c.leavesOut(t, "cluster", "10.96.0.0/31 (in the Service CIDR 10.96.0.0/16)", "10.244.1.0 (in the pod CIDR of node n1)")
+	cidr := c.podCIDR(t, node)
+	c.pool(t, "cluster", "addresses: [10.95.255.255-10.96.0.1, "+cidr.String()+"]")
+	c.expectAll(t, "cluster", "10.95.255.255")
+	c.leavesOut(t, "cluster", "10.96.0.0/31 (in the Service CIDR 10.96.0.0/16)", cidr.String()+" (in the pod CIDR of node "+node+")")
 	c.pool(t, "whole", "addresses: [10.56.9.1]")
 	c.judged(t, "IPAddressPool", "whole", "AddressesLeftOut", "False None")
+}
+
+// podCIDR is where a node's pods have their IPv4 addresses.
+func (c *cluster) podCIDR(t *testing.T, node string) netip.Prefix {
+	t.Helper()
+	n, err := c.Client().CoreV1().Nodes().Get(within(t, 10*time.Second), node, metav1.GetOptions{})
+	must(t, err)
+	return netip.MustParsePrefix(n.Spec.PodCIDRs[0])
 }
 
 // expectAll sees to it that a pool gives these addresses and, if it says that it has no more, no other.
@@ -254,7 +267,7 @@ func quarantine(t *testing.T, c *cluster) {
 	}
 	stranger := func(ip string, held bool) string {
 		now := time.Now().UTC().Format(time.RFC3339)
-		return fmt.Sprintf(`{"address":%q,"mac":"02:00:00:00:00:99","interface":"eth0","node":"n1","since":%q,"checked":%q,"held":%v}`, ip, now, now, held)
+		return fmt.Sprintf(`{"address":%q,"mac":"02:00:00:00:00:99","interface":"eth0","node":"one","since":%q,"checked":%q,"held":%v}`, ip, now, now, held)
 	}
 	report(stranger("10.59.0.1", false), stranger("10.59.0.2", false), stranger("10.59.0.3", true), stranger("10.59.0.4", false))
 	c.expect(t, "chance", "10.59.0.5 True Assigned")

@@ -26,6 +26,7 @@ const (
 // name one address, and in the end each Service has one.
 func TestNeverTwice(t *testing.T) {
 	c := install(t, lab.Options{Nodes: 2, Clients: -1})
+	c.Need(t, lab.PlacedControllers)
 	for i, story := range []struct {
 		name       string
 		lose, back func(leader *lab.Process) error

@@ -134,21 +134,21 @@ func (l *Lab) signalHost(host string, sig unix.Signal) error {
 }
 
 // StopAPIServer kills the API server, as a crash does. etcd keeps its data.
-func (l *Lab) StopAPIServer() error { return l.Process(controlPlane, apiServerName).Kill() }
+func (l *Lab) StopAPIServer() error { return l.APIServer().Kill() }
 
 // StartAPIServer starts it again and waits until it is ready.
 func (l *Lab) StartAPIServer(ctx context.Context) error {
-	if err := l.Process(controlPlane, apiServerName).start(); err != nil {
+	if err := l.APIServer().start(); err != nil {
 		return err
 	}
 	return l.waitAPIServer(ctx)
 }
 
 // FreezeAPIServer stops the API server in its tracks: connections stay open and nothing answers.
-func (l *Lab) FreezeAPIServer() error { return l.Process(controlPlane, apiServerName).Freeze() }
+func (l *Lab) FreezeAPIServer() error { return l.APIServer().Freeze() }
 
 // ThawAPIServer ends FreezeAPIServer.
-func (l *Lab) ThawAPIServer() error { return l.Process(controlPlane, apiServerName).Thaw() }
+func (l *Lab) ThawAPIServer() error { return l.APIServer().Thaw() }
 
 // ports is the nftables set of a host's switch ports.
 func (l *Lab) ports(host string) string {

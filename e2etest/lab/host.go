@@ -51,7 +51,10 @@ func (l *Lab) Host(name string) *Host {
 	panic(fmt.Sprintf("lab %s has no host %q", l.Prefix, name))
 }
 
-// Nodes are the names of the nodes: n1, n2, ...
+// Node is the name of the i-th node, from 1.
+func (l *Lab) Node(i int) string { return l.nodes[i-1] }
+
+// Nodes are the names of the nodes: n1, n2, ..., or what the ground calls them.
 func (l *Lab) Nodes() []string { return slices.Clone(l.nodes) }
 
 // Clients are the names of the clients: c1, c2, ...

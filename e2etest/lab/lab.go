@@ -34,19 +34,34 @@ type Lab struct {
 // Ready, kube-proxy's rules written. If it fails, or the context ends first, nothing is left. For a lab to be built the
 // binaries must have been built: see Build.
 func Up(ctx context.Context, opts Options) (*Lab, error) {
+	l, err := claim(opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.raise(ctx); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// claim takes the place where the lab will stand. There may be a wait for it.
+func claim(opts Options) (*Lab, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	l := &Lab{Prefix: opts.Prefix, opts: opts, hosts: map[string]*Host{}}
 	l.clients = sync.OnceValue(l.makeClients)
-	if l.ground, err = newGround(l); err != nil {
-		return nil, err
-	}
+	l.ground, err = newGround(l)
+	return l, err
+}
+
+// raise makes the lab, all of it or nothing.
+func (l *Lab) raise(ctx context.Context) error {
 	if err := l.ground.up(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("lab %s: %w", l.Prefix, err), l.Down())
+		return errors.Join(fmt.Errorf("lab %s: %w", l.Prefix, err), l.Down())
 	}
-	return l, nil
+	return nil
 }
 
 // Down removes the lab and waits until it is gone. It may be repeated.

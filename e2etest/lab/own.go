@@ -200,3 +200,5 @@ func (l *own) port(host string, nic int) string {
 }
 
 func (l *own) kubelet() string { return "agent" }
+
+func (l *own) kubectl() string { return l.program("controlplane") }

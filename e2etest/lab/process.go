@@ -171,6 +171,9 @@ func (l *Lab) Process(host, name string) *Process {
 // Kubelet is the kubelet of a node, or what stands in for it.
 func (l *Lab) Kubelet(node string) *Process { return l.Process(node, l.ground.kubelet()) }
 
+// APIServer is the process of kube-apiserver.
+func (l *Lab) APIServer() *Process { return l.Process(controlPlane, apiServerName) }
+
 // waitAlive waits until ready says yes, and fails early, with the log's end, if the process dies.
 func (p *Process) waitAlive(ctx context.Context, what string, limit time.Duration, ready func() bool) error {
 	limited, cancel := context.WithTimeout(ctx, limit)

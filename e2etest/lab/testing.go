@@ -11,21 +11,34 @@ import (
 	"time"
 )
 
-// New builds a lab for a test, with the binaries if need be, and takes it down when the test ends. Without root it skips
-// the test, loudly. A failed test logs the end of every process's log; if $LANYARD_ARTIFACTS names a folder, the whole
-// logs are copied there.
+// New builds a lab for a test, with the binaries if need be, or attaches one to what is there already (see Ground), and takes
+// it down when the test ends. Without root it skips the test, loudly, and so it does where the ground cannot give what the
+// options ask for. A failed test logs the end of every process's log; if $LANYARD_ARTIFACTS names a folder, the whole logs
+// are copied there.
 func New(t testing.TB, opts Options) *Lab {
 	t.Helper()
 	if err := NeedRoot(); err != nil {
 		t.Skip(err)
 	}
-	if err := Build(t.Context(), os.Stderr); err != nil {
+	chosen, err := chosenGround()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if why := opts.unfit(chosen); why != "" {
+		t.Skipf("not on %s: %s", chosen, why)
+	}
+	if chosen == OnOwn {
+		if err := Build(t.Context(), os.Stderr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := claim(opts)
+	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	l, err := Up(ctx, opts)
-	if err != nil {
+	if err := l.raise(ctx); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -43,6 +56,9 @@ func New(t testing.TB, opts Options) *Lab {
 // refuseRaces fails the test when a daemon that was built with the race detector has found one.
 func (l *Lab) refuseRaces(t testing.TB) {
 	for _, p := range l.Processes() {
+		if p.Log == "" {
+			continue
+		}
 		text, err := os.ReadFile(p.Log)
 		if at := strings.Index(string(text), "WARNING: DATA RACE"); err == nil && at >= 0 {
 			t.Errorf("%s on %s:\n%s", p.Name, p.Host.Hostname, text[at:min(len(text), at+4000)])

@@ -17,7 +17,7 @@ import (
 // loss, and does not come back by itself.
 func TestEligibility(t *testing.T) {
 	c := serve(t, lab.Options{Nodes: 3, Clients: 3, NodeGracePeriod: 4 * time.Second})
-	c.RunWeb(t, "n3", "web-1")
+	c.RunWeb(t, c.Node(3), "web-1")
 	t.Run("the exclusion label is a bool", func(t *testing.T) { excluded(t, c) })
 	t.Run("the autoscaler's taint", func(t *testing.T) {
 		c.takenOff(t, func(node string) { c.Taint(t, node, labtest.AutoscalerTaint) }, func(node string) { c.Untaint(t, node, labtest.AutoscalerTaint) })
@@ -72,9 +72,8 @@ func doesNotMatter(t *testing.T, c *cluster) {
 	owners := c.Owners(t, ips...)
 	victim := owners[ips[0]]
 	c.Taint(t, victim, "example.com/maintenance")
-	agent := c.Process(victim, "agent")
 	t.Cleanup(func() { c.awake(t, victim) })
-	must(t, agent.Kill())
+	must(t, c.Kubelet(victim).Kill())
 	must(t, c.WaitNodeReady(within(t, 30*time.Second), victim, false))
 	c.staysPut(t, 2*time.Second, owners)
 }
@@ -89,11 +88,11 @@ func (c *cluster) setUnschedulable(ctx context.Context, node string, value bool)
 	return err
 }
 
-// awake brings a node's stand-in for the kubelet back and waits until the node is Ready.
+// awake brings a node's kubelet back and waits until the node is Ready.
 func (c *cluster) awake(t *testing.T, node string) {
 	t.Helper()
-	if agent := c.Process(node, "agent"); !agent.Alive() {
-		must(t, agent.Restart())
+	if kubelet := c.Kubelet(node); !kubelet.Alive() {
+		must(t, kubelet.Restart())
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -107,7 +106,7 @@ func notReadyForLong(t *testing.T, c *cluster) {
 	owners := c.Owners(t, ips...)
 	victim := owners[ips[0]]
 	t.Cleanup(func() { c.awake(t, victim) })
-	must(t, c.Process(victim, "agent").Kill())
+	must(t, c.Kubelet(victim).Kill())
 	must(t, c.WaitNodeReady(within(t, 30*time.Second), victim, false))
 	c.OwnedBy(t, 10*time.Second, c.Others(victim), ips...)
 	owners = c.Owners(t, ips...)
@@ -117,8 +116,8 @@ func notReadyForLong(t *testing.T, c *cluster) {
 
 // serviceSelectors is row T10: an advertisement is for some Services of its pools, on some nodes, and several add up.
 func serviceSelectors(t *testing.T, c *cluster) {
-	c.Label(t, "n1", "zone", "a")
-	c.Label(t, "n2", "zone", "b")
+	c.Label(t, c.Node(1), "zone", "a")
+	c.Label(t, c.Node(2), "zone", "b")
 	c.Pool(t, "chosen", "[10.77.0.210-10.77.0.211, fd77::210-fd77::211]")
 	c.Create(t, advertisementYAML("web-on-a", "ipAddressPools: [chosen]",
 		"serviceSelectors: [{matchLabels: {tier: web}}, {matchLabels: {tier: api}}]", "nodeSelectors: [{matchLabels: {zone: a}}]"))
@@ -126,30 +125,30 @@ func serviceSelectors(t *testing.T, c *cluster) {
 	web := c.Assigned(t, "web", 2)
 	c.Create(t, serviceYAML(labelled("db", "tier", "db"), dualStack))
 	db := c.Assigned(t, "db", 2)
-	c.OwnedBy(t, 5*time.Second, []string{"n1"}, web...)
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(1)}, web...)
 	c.announced(t, "db", metav1.ConditionFalse, "NoAdvertisement")
 	c.Silent(t, 0, db...)
 
 	// Another advertisement for the other Service and another node: each has one owner, its own.
 	c.Create(t, advertisementYAML("db-on-b", "ipAddressPools: [chosen]", "serviceSelectors: [{matchLabels: {tier: db}}]",
 		"nodeSelectors: [{matchLabels: {zone: b}}]"))
-	c.OwnedBy(t, 5*time.Second, []string{"n2"}, db...)
-	c.OwnedBy(t, 5*time.Second, []string{"n1"}, web...)
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(2)}, db...)
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(1)}, web...)
 	c.Patch(t, "Service", "web", `{"metadata":{"labels":{"tier":"db"}}}`)
-	c.OwnedBy(t, 5*time.Second, []string{"n2"}, web...)
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(2)}, web...)
 	c.Patch(t, "Service", "web", `{"metadata":{"labels":{"tier":"api"}}}`)
-	c.OwnedBy(t, 5*time.Second, []string{"n1"}, web...)
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(1)}, web...)
 	c.Patch(t, "Service", "web", `{"metadata":{"labels":{"tier":null}}}`)
 	c.Silent(t, 2*time.Second, web...)
 	c.announced(t, "web", metav1.ConditionFalse, "NoAdvertisement")
 
 	// The selectors of one advertisement must match together: no node of the one's may announce for the other.
 	c.Patch(t, "Service", "web", `{"metadata":{"labels":{"tier":"web"}}}`)
-	c.OwnedBy(t, 5*time.Second, []string{"n1"}, web...)
-	c.Unlabel(t, "n1", "zone")
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(1)}, web...)
+	c.Unlabel(t, c.Node(1), "zone")
 	c.Silent(t, 2*time.Second, web...)
 	c.announced(t, "web", metav1.ConditionFalse, "NoEligibleNode")
-	c.OwnedBy(t, 5*time.Second, []string{"n2"}, db...)
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(2)}, db...)
 }
 
 // noEndpoint: an address that nothing serves is announced, and the condition says that nothing serves it; or it is withdrawn, if
@@ -185,12 +184,12 @@ func noEndpoint(t *testing.T, c *cluster) {
 // share an address, one with endpoints of both.
 func nothingLocal(t *testing.T, c *cluster) {
 	c.Pool(t, "local", "[10.77.0.230, fd77::230]")
-	c.Advertise(t, "local", "nodeSelectors: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [n1, n2]}]}]")
+	c.Advertise(t, "local", "nodeSelectors: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: ["+c.Node(1)+", "+c.Node(2)+"]}]}]")
 	c.Create(t, serviceYAML("local", dualStack, "externalTrafficPolicy: Local"))
 	ips := c.Assigned(t, "local", 2)
-	c.announced(t, "local", metav1.ConditionFalse, "NoEligibleNode") // the one backend is on n3
+	c.announced(t, "local", metav1.ConditionFalse, "NoEligibleNode") // the one backend is on the third
 	c.Silent(t, 0, ips...)
-	c.RunWeb(t, "n2", "web-2")
-	c.OwnedBy(t, 5*time.Second, []string{"n2"}, ips...)
+	c.RunWeb(t, c.Node(2), "web-2")
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(2)}, ips...)
 	c.announced(t, "local", metav1.ConditionTrue, "Announced")
 }

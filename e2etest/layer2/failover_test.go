@@ -37,13 +37,14 @@ type stage struct {
 	ip4, ip6 netip.Addr // two that the victim owns
 }
 
-const backendNode = "n3"
+// backendNode is where the backend runs.
+func (s *stage) backendNode() string { return s.Node(3) }
 
 func setStage(t *testing.T, c *cluster) *stage {
 	t.Helper()
 	s := &stage{cluster: c}
-	c.RunWeb(t, backendNode, "web-1")
-	for _, node := range c.Others(backendNode) {
+	c.RunWeb(t, s.backendNode(), "web-1")
+	for _, node := range c.Others(s.backendNode()) {
 		c.Label(t, node, "stage", "yes")
 	}
 	c.Pool(t, "lan", "[10.77.0.200-10.77.0.206, fd77::200-fd77::206]")
@@ -57,7 +58,7 @@ func (s *stage) choose(t *testing.T) {
 	t.Helper()
 	eventually(t, 20*time.Second, func() error {
 		owners := s.Owners(t, s.ips...)
-		for _, node := range s.Others(backendNode) {
+		for _, node := range s.Others(s.backendNode()) {
 			owned := map[bool]netip.Addr{}
 			for _, ip := range s.ips {
 				if owners[ip] == node {
@@ -69,7 +70,7 @@ func (s *stage) choose(t *testing.T) {
 				return nil
 			}
 		}
-		return fmt.Errorf("no node but %s owns an address of each family: %v", backendNode, owners)
+		return fmt.Errorf("no node but %s owns an address of each family: %v", s.backendNode(), owners)
 	})
 }
 

@@ -16,21 +16,34 @@ import (
 	"github.com/lanyard-lb/lanyard/e2etest/labtest"
 )
 
-// TestGossip is about the keys of gossip, and about gossip that does not get through: W-02.
-func TestGossip(t *testing.T) {
+// TestGossipKeys is about the keys of gossip: W-02.
+func TestGossipKeys(t *testing.T) {
 	c := &cluster{labtest.Install(t, lab.Options{Nodes: 3, Clients: 2})}
+	c.Need(t, lab.NodeFiles)
 	g := &gossip{cluster: c, old: newKey(), young: newKey()}
 	g.give(t, g.old)
 	for _, node := range c.Nodes() {
 		g.start(t, node)
 	}
 	c.AllTogether(t)
-	c.Pool(t, "lan", "[10.77.0.200-10.77.0.202, fd77::200-fd77::202]")
-	c.Advertise(t, "lan")
-	g.ips = c.Services(t, "web", 3)
+	g.services(t)
 	t.Run("rotation", g.rotate)
 	t.Run("a wrong key", g.wrongKey)
-	t.Run("a blocked port", g.blocked)
+}
+
+// TestGossipBlocked is about gossip that does not get through: W-02.
+func TestGossipBlocked(t *testing.T) {
+	g := &gossip{cluster: serve(t, lab.Options{Nodes: 3, Clients: 2})}
+	g.services(t)
+	g.blocked(t)
+}
+
+// services makes three Services of two addresses each.
+func (g *gossip) services(t *testing.T) {
+	t.Helper()
+	g.Pool(t, "lan", "[10.77.0.200-10.77.0.202, fd77::200-fd77::202]")
+	g.Advertise(t, "lan")
+	g.ips = g.Services(t, "web", 3)
 }
 
 type gossip struct {
@@ -86,8 +99,8 @@ func (g *gossip) rotate(t *testing.T) {
 	if now := g.pids(); !slices.Equal(now, pids) {
 		t.Errorf("the speakers were the processes %v and are %v now", pids, now)
 	}
-	g.stop(t, "n3")
-	must(t, g.Speaker("n3").Restart())
+	g.stop(t, g.Node(3))
+	must(t, g.Speaker(g.Node(3)).Restart())
 	g.AllTogether(t)
 }
 
@@ -118,12 +131,12 @@ func (g *gossip) undivided(t *testing.T, span time.Duration) {
 // wrongKey: a speaker with a key that is no longer in use stays alone, and the node, the metrics and its readiness say so, until
 // it has the right one.
 func (g *gossip) wrongKey(t *testing.T) {
-	g.stop(t, "n3")
+	g.stop(t, g.Node(3))
 	begun := time.Now()
-	g.giveOne(t, "n3", g.old)
-	g.start(t, "n3")
-	g.troubled(t, "n3", begun)
-	g.giveOne(t, "n3", g.young)
+	g.giveOne(t, g.Node(3), g.old)
+	g.start(t, g.Node(3))
+	g.troubled(t, g.Node(3), begun)
+	g.giveOne(t, g.Node(3), g.young)
 	g.AllTogether(t)
 	g.untroubled(t)
 	g.Owners(t, g.ips...)
@@ -134,10 +147,10 @@ func (g *gossip) blocked(t *testing.T) {
 	g.Owners(t, g.ips...)
 	t.Cleanup(func() { _ = g.Heal() })
 	begun := time.Now()
-	for _, node := range g.Others("n3") {
-		must(t, g.PartGossip("n3", node))
+	for _, node := range g.Others(g.Node(3)) {
+		must(t, g.PartGossip(g.Node(3), node))
 	}
-	g.troubled(t, "n3", begun)
+	g.troubled(t, g.Node(3), begun)
 	must(t, g.Heal())
 	g.AllTogether(t)
 	g.untroubled(t)
@@ -151,7 +164,7 @@ const problems = "lanyard_gossip_problems"
 // readiness, and by an event on a Node since.
 func (g *gossip) troubled(t *testing.T, node string, since time.Time) {
 	t.Helper()
-	for _, at := range []string{node, "n1"} {
+	for _, at := range []string{node, g.Node(1)} {
 		eventually(t, 30*time.Second, func() error {
 			n, err := g.MetricSum(t.Context(), at, problems)
 			if err == nil && n == 0 {

@@ -93,7 +93,7 @@ func (s *stage) bringBack(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	defer cancel()
-	if !s.Process("cp", "kube-apiserver").Alive() {
+	if !s.APIServer().Alive() {
 		if err := s.StartAPIServer(ctx); err != nil {
 			t.Errorf("start the API server: %v", err)
 			return

@@ -18,7 +18,7 @@ import (
 func TestPartition(t *testing.T) {
 	c := serve(t, lab.Options{Nodes: 3, Clients: 3})
 	p := &partition{cluster: c}
-	c.RunWeb(t, "n3", "web-1")
+	c.RunWeb(t, c.Node(3), "web-1")
 	c.Pool(t, "lan", "[10.77.0.200-10.77.0.205, fd77::200-fd77::205]")
 	c.Advertise(t, "lan")
 	p.ips = c.Services(t, "web", 6)
@@ -35,21 +35,21 @@ type partition struct {
 }
 
 // alone is the node that is cut off; the others are most of the nodes, and hear each other.
-const alone = "n1"
+func (p *partition) alone() string { return p.Node(1) }
 
-// part cuts n1 off from the two others, which the clients go on to hear, and heals it.
+// part cuts one node off from the two others, which the clients go on to hear, and heals it.
 func (p *partition) part(t *testing.T, cut, mend func(a, b string) error) {
 	before := p.Owners(t, p.ips...)
 	flooded := p.flood(t)
 	flooded.quiet(t, p.ips...)
 	parted := time.Now()
-	p.apart(t, func(node string) error { return cut(alone, node) }, func(node string) error { return mend(alone, node) })
-	p.alive(t, alone, 1)
-	p.alive(t, "n2", 2)
+	p.apart(t, func(node string) error { return cut(p.alone(), node) }, func(node string) error { return mend(p.alone(), node) })
+	p.alive(t, p.alone(), 1)
+	p.alive(t, p.Node(2), 2)
 	p.twoAtMost(t, 3*time.Second)
 	p.know(t)
 	healed := time.Now()
-	must(t, p.mend(func(node string) error { return mend(alone, node) }))
+	must(t, p.mend(func(node string) error { return mend(p.alone(), node) }))
 	owners := p.united(t)
 	p.keptByMost(t, before, owners)
 	for _, ip := range p.ips {
@@ -59,18 +59,18 @@ func (p *partition) part(t *testing.T, cut, mend func(a, b string) error) {
 	p.staysPut(t, 2*time.Second, owners)
 }
 
-// apart sets a fault between n1 and each of the others, until mend or the end of the test.
+// apart sets a fault between it and each of the others, until mend or the end of the test.
 func (p *partition) apart(t *testing.T, cut, mend func(node string) error) {
 	t.Helper()
 	t.Cleanup(func() { _ = p.mend(mend) })
-	for _, node := range p.Others(alone) {
+	for _, node := range p.Others(p.alone()) {
 		must(t, cut(node))
 	}
 }
 
 func (p *partition) mend(mend func(node string) error) error {
 	var faults []error
-	for _, node := range p.Others(alone) {
+	for _, node := range p.Others(p.alone()) {
 		faults = append(faults, mend(node))
 	}
 	return errors.Join(faults...)
@@ -95,8 +95,8 @@ func (p *partition) twoAtMost(t *testing.T, span time.Duration) {
 		all, err := p.AskAll(p.ips...)
 		for ip, answers := range all {
 			for _, hosts := range answers {
-				if len(hosts) == 0 || len(hosts) > 2 || (len(hosts) == 2 && !slices.Contains(hosts, alone)) {
-					err = errors.Join(err, fmt.Errorf("%s is answered by %v; want one, or %s and one of the others", ip, hosts, alone))
+				if len(hosts) == 0 || len(hosts) > 2 || (len(hosts) == 2 && !slices.Contains(hosts, p.alone())) {
+					err = errors.Join(err, fmt.Errorf("%s is answered by %v; want one, or %s and one of the others", ip, hosts, p.alone()))
 				}
 			}
 		}
@@ -135,8 +135,8 @@ func (p *partition) united(t *testing.T) map[netip.Addr]string {
 func (p *partition) keptByMost(t *testing.T, before, after map[netip.Addr]string) {
 	t.Helper()
 	for ip, owner := range before {
-		if owner != alone && after[ip] != owner {
-			t.Errorf("%s moved from %s to %s, although only %s was cut off", ip, owner, after[ip], alone)
+		if owner != p.alone() && after[ip] != owner {
+			t.Errorf("%s moved from %s to %s, although only %s was cut off", ip, owner, after[ip], p.alone())
 		}
 	}
 }
@@ -180,27 +180,27 @@ func (p *partition) clientsKnow(t *testing.T, owners map[netip.Addr]string) {
 // moves.
 func (p *partition) notHeardByOne(t *testing.T) {
 	owners := p.Owners(t, p.ips...)
-	t.Cleanup(func() { _ = p.Undrop(alone, "n2") })
-	must(t, p.Drop(alone, "n2"))
+	t.Cleanup(func() { _ = p.Undrop(p.alone(), p.Node(2)) })
+	must(t, p.Drop(p.alone(), p.Node(2)))
 	p.staysPut(t, 5*time.Second, owners)
-	must(t, p.Undrop(alone, "n2"))
+	must(t, p.Undrop(p.alone(), p.Node(2)))
 	p.united(t)
 }
 
 // notHeard: n1 hears the others and they do not hear it; deaf is the other way round. Whatever each of them makes of it,
 // nobody is without an answer, and when they hear each other, all is well.
 func (p *partition) notHeard(t *testing.T) {
-	p.oneWay(t, func(node string) error { return p.Drop(alone, node) }, func(node string) error { return p.Undrop(alone, node) })
+	p.oneWay(t, func(node string) error { return p.Drop(p.alone(), node) }, func(node string) error { return p.Undrop(p.alone(), node) })
 }
 
 func (p *partition) deaf(t *testing.T) {
-	p.oneWay(t, func(node string) error { return p.Drop(node, alone) }, func(node string) error { return p.Undrop(node, alone) })
+	p.oneWay(t, func(node string) error { return p.Drop(node, p.alone()) }, func(node string) error { return p.Undrop(node, p.alone()) })
 }
 
 func (p *partition) oneWay(t *testing.T, cut, mend func(node string) error) {
 	before := p.Owners(t, p.ips...)
 	p.apart(t, cut, mend)
-	p.alive(t, "n2", 2)
+	p.alive(t, p.Node(2), 2)
 	p.twoAtMost(t, 3*time.Second)
 	must(t, p.mend(mend))
 	owners := p.united(t)

@@ -15,7 +15,7 @@ import (
 // TestPlacement is about which of the nodes that may announce an address does.
 func TestPlacement(t *testing.T) {
 	c := serve(t, lab.Options{Nodes: 3, Clients: 3})
-	c.RunWeb(t, "n3", "web-1")
+	c.RunWeb(t, c.Node(3), "web-1")
 	t.Run("thirty Services", func(t *testing.T) { evenly(t, c) })
 	t.Run("a shared address", func(t *testing.T) { sharedAddress(t, c) })
 	t.Run("moved by hand", func(t *testing.T) { movedByHand(t, c) })
@@ -61,8 +61,8 @@ func (c *cluster) withinBound(t *testing.T, share map[string]int) {
 func sharedAddress(t *testing.T, c *cluster) {
 	c.Pool(t, "shared", "[10.77.0.230-10.77.0.233, fd77::230-fd77::233]")
 	c.Advertise(t, "shared")
-	must(t, c.RunPod(within(t, 20*time.Second), "n1", "tcp-1", map[string]string{"app": "tcp"}))
-	must(t, c.RunPod(within(t, 20*time.Second), "n2", "udp-1", map[string]string{"app": "udp"}))
+	must(t, c.RunPod(within(t, 20*time.Second), c.Node(1), "tcp-1", map[string]string{"app": "tcp"}))
+	must(t, c.RunPod(within(t, 20*time.Second), c.Node(2), "udp-1", map[string]string{"app": "udp"}))
 	for i := range 4 {
 		both, six := fmt.Sprint("both-", i), fmt.Sprint("six-", i)
 		c.Create(t, sharing(both, i, "tcp", "{name: http, port: 80}", dualStack))
@@ -106,20 +106,20 @@ spec:
 // when it is taken away, and stay where they are if the node cannot have them.
 func movedByHand(t *testing.T, c *cluster) {
 	c.Pool(t, "moved", "[10.77.0.240, fd77::240]")
-	c.Advertise(t, "moved", "nodeSelectors: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [n1, n2]}]}]")
+	c.Advertise(t, "moved", "nodeSelectors: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: ["+c.Node(1)+", "+c.Node(2)+"]}]}]")
 	c.Create(t, serviceYAML("moved", dualStack))
 	ips := c.Assigned(t, "moved", 2)
 	c.Owners(t, ips...)
 	end := c.lossless(t, "moved by hand", ips...)
-	for _, node := range []string{"n1", "n2", "n1"} {
+	for _, node := range []string{c.Node(1), c.Node(2), c.Node(1)} {
 		c.moveTo(t, "moved", fmt.Sprintf("%q", node))
 		c.OwnedBy(t, 5*time.Second, []string{node}, ips...)
 	}
 	end()
-	c.moveTo(t, "moved", `"n3"`) // which no advertisement allows
-	c.staysPut(t, 2*time.Second, map[netip.Addr]string{ips[0]: "n1", ips[1]: "n1"})
+	c.moveTo(t, "moved", fmt.Sprintf("%q", c.Node(3))) // which no advertisement allows
+	c.staysPut(t, 2*time.Second, map[netip.Addr]string{ips[0]: c.Node(1), ips[1]: c.Node(1)})
 	c.moveTo(t, "moved", "null")
-	c.staysPut(t, 2*time.Second, map[netip.Addr]string{ips[0]: "n1", ips[1]: "n1"})
+	c.staysPut(t, 2*time.Second, map[netip.Addr]string{ips[0]: c.Node(1), ips[1]: c.Node(1)})
 }
 
 func (c *cluster) moveTo(t *testing.T, name, node string) {
@@ -132,16 +132,16 @@ const preferNear = "preferredNodeSelectors: [{weight: 10, preference: {matchLabe
 // preferred is row T11: new addresses go to the preferred node, and elsewhere only if it cannot have them. What is elsewhere
 // stays there for the time being. A preference that no node meets is none.
 func preferred(t *testing.T, c *cluster) {
-	c.Label(t, "n2", "place", "near")
+	c.Label(t, c.Node(2), "place", "near")
 	c.Pool(t, "near", "[10.77.0.200-10.77.0.202, fd77::200-fd77::202]")
 	c.Advertise(t, "near", preferNear)
 	ips := c.Services(t, "near", 3)
-	c.OwnedBy(t, 10*time.Second, []string{"n2"}, ips...)
+	c.OwnedBy(t, 10*time.Second, []string{c.Node(2)}, ips...)
 
-	c.stop(t, "n2")
-	c.OwnedBy(t, 5*time.Second, c.Others("n2"), ips...)
+	c.stop(t, c.Node(2))
+	c.OwnedBy(t, 5*time.Second, c.Others(c.Node(2)), ips...)
 	owners := c.Owners(t, ips...)
-	must(t, c.Speaker("n2").Restart())
+	must(t, c.Speaker(c.Node(2)).Restart())
 	c.AllTogether(t)
 	c.staysPut(t, 3*time.Second, owners)
 
@@ -153,40 +153,40 @@ func preferred(t *testing.T, c *cluster) {
 // addUp: the weights of all preferences that a node meets add up, over advertisements too; what limits is stronger than what
 // prefers; and a preference is for the Services of its advertisement.
 func addUp(t *testing.T, c *cluster) {
-	c.Label(t, "n1", "place", "near")
-	c.Label(t, "n1", "disk", "fast")
-	c.Label(t, "n2", "place", "near")
-	c.Label(t, "n3", "size", "big")
+	c.Label(t, c.Node(1), "place", "near")
+	c.Label(t, c.Node(1), "disk", "fast")
+	c.Label(t, c.Node(2), "place", "near")
+	c.Label(t, c.Node(3), "size", "big")
 	c.Pool(t, "sum", "[10.77.0.204-10.77.0.209, fd77::204-fd77::209]")
 	const weighed = "{weight: 30, preference: {matchLabels: {place: near}}}, {weight: 50, preference: {matchLabels: {size: big}}}"
 	c.Advertise(t, "sum", "preferredNodeSelectors: ["+weighed+"]")
 	c.Create(t, advertisementYAML("sum-fast", "ipAddressPools: [sum]", "serviceSelectors: [{matchLabels: {disk: fast}}]",
 		"preferredNodeSelectors: [{weight: 30, preference: {matchLabels: {disk: fast}}}]"))
 	c.Create(t, serviceYAML("plain", dualStack))
-	c.OwnedBy(t, 10*time.Second, []string{"n3"}, c.Assigned(t, "plain", 2)...) // 50 of n3 over 30 of n1 and n2
+	c.OwnedBy(t, 10*time.Second, []string{c.Node(3)}, c.Assigned(t, "plain", 2)...) // 50 of the third over 30 of the others
 	c.Create(t, serviceYAML(labelled("fast", "disk", "fast"), dualStack))
-	c.OwnedBy(t, 10*time.Second, []string{"n1"}, c.Assigned(t, "fast", 2)...) // 60 of n1 over 50 of n3
+	c.OwnedBy(t, 10*time.Second, []string{c.Node(1)}, c.Assigned(t, "fast", 2)...) // 60 of the first over 50 of the third
 
 	c.Pool(t, "hard", "[10.77.0.210, fd77::210]")
-	c.Advertise(t, "hard", "nodeSelectors: [{matchLabels: {kubernetes.io/hostname: n2}}]", "preferredNodeSelectors: ["+weighed+"]")
-	c.OwnedBy(t, 10*time.Second, []string{"n2"}, c.Services(t, "hard", 1)...)
+	c.Advertise(t, "hard", "nodeSelectors: [{matchLabels: {kubernetes.io/hostname: "+c.Node(2)+"}}]", "preferredNodeSelectors: ["+weighed+"]")
+	c.OwnedBy(t, 10*time.Second, []string{c.Node(2)}, c.Services(t, "hard", 1)...)
 }
 
 // rebalanceNow: with --rebalance=now what is not where it should be goes there at once, one at a time and without a loss: to
 // a preferred node that is back, to one that is preferred now, and to a node that owns nothing.
 func rebalanceNow(t *testing.T, c *cluster) {
 	c.StartSpeakers(t, "--rebalance=now")
-	c.Label(t, "n2", "place", "near")
+	c.Label(t, c.Node(2), "place", "near")
 	c.Pool(t, "near", "[10.77.0.211-10.77.0.213, fd77::211-fd77::213]")
 	c.Advertise(t, "near", preferNear)
 	ips := c.Services(t, "near", 3)
-	c.OwnedBy(t, 10*time.Second, []string{"n2"}, ips...)
-	c.stop(t, "n2")
-	c.OwnedBy(t, 5*time.Second, c.Others("n2"), ips...)
-	c.gradually(t, ips, []string{"n2"}, func() { must(t, c.Speaker("n2").Restart()) })
-	c.gradually(t, ips, []string{"n1"}, func() {
-		c.Label(t, "n1", "place", "near")
-		c.Unlabel(t, "n2", "place")
+	c.OwnedBy(t, 10*time.Second, []string{c.Node(2)}, ips...)
+	c.stop(t, c.Node(2))
+	c.OwnedBy(t, 5*time.Second, c.Others(c.Node(2)), ips...)
+	c.gradually(t, ips, []string{c.Node(2)}, func() { must(t, c.Speaker(c.Node(2)).Restart()) })
+	c.gradually(t, ips, []string{c.Node(1)}, func() {
+		c.Label(t, c.Node(1), "place", "near")
+		c.Unlabel(t, c.Node(2), "place")
 	})
 	c.Patch(t, "L2Advertisement", "near", `{"spec":{"preferredNodeSelectors":null}}`)
 	eventually(t, 20*time.Second, func() error {

@@ -41,7 +41,7 @@ func whyNot(t *testing.T, c *cluster) {
 	c.Patch(t, "L2Advertisement", "why", `{"spec":{"interfaces":null}}`)
 	c.announced(t, "why", metav1.ConditionTrue, "NoEndpoint")
 	c.Owners(t, ips...)
-	c.RunWeb(t, "n1", "web-1")
+	c.RunWeb(t, c.Node(1), "web-1")
 	c.announced(t, "why", metav1.ConditionTrue, "Announced")
 }
 
@@ -90,7 +90,7 @@ func (c *cluster) inOutput(t *testing.T, out string, have l2status, ips []netip.
 func afterFailover(t *testing.T, c *cluster) {
 	c.Pool(t, "moving", "[10.77.0.202, fd77::202]")
 	c.Advertise(t, "moving")
-	c.RunWeb(t, "n1", "web-1")
+	c.RunWeb(t, c.Node(1), "web-1")
 	c.Create(t, serviceYAML("moving", dualStack))
 	ips := c.Assigned(t, "moving", 2)
 	before := c.reported(t, "moving", ips...)
@@ -178,7 +178,7 @@ func nothingNew(t *testing.T, c *cluster) {
 	flooded.quiet(t, ips...)
 	events, version, begun := c.Events(t, "still"), c.Service(t, "still").ResourceVersion, time.Now()
 
-	c.Label(t, "n1", "example.com/colour", "blue")
+	c.Label(t, c.Node(1), "example.com/colour", "blue")
 	c.Pool(t, "unrelated", "[10.77.0.205, fd77::205]")
 	c.Advertise(t, "unrelated")
 	c.Create(t, serviceYAML("unrelated", dualStack))

@@ -34,7 +34,7 @@ func TestAnswers(t *testing.T) {
 func carryTraffic(t *testing.T, c *cluster) {
 	c.Pool(t, "lan", "[10.77.0.200-10.77.0.201, fd77::200-fd77::201]")
 	c.Advertise(t, "lan")
-	c.RunWeb(t, "n3", "web-1")
+	c.RunWeb(t, c.Node(3), "web-1")
 	c.Create(t, serviceYAML("web", dualStack))
 	for _, ip := range c.Assigned(t, "web", 2) {
 		owner := c.Owner(t, ip)

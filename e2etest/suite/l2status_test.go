@@ -25,7 +25,7 @@ func TestL2StatusObject(t *testing.T) {
 
 	shown, err := c.Kubectl(within(t, 20*time.Second), "get", "l2status", "web")
 	must(t, err)
-	for _, word := range []string{"10.77.0.200,fd77::200", "n1,n2", "eth0", "02:00:00:00:00:01", "ARP,NDP", "Announcing", "3d"} {
+	for _, word := range []string{"10.77.0.200,fd77::200", "left,right", "eth0", "02:00:00:00:00:01", "ARP,NDP", "Announcing", "3d"} {
 		if !strings.Contains(shown, word) {
 			t.Errorf("kubectl get l2status does not show %q:\n%s", word, shown)
 		}
@@ -50,15 +50,15 @@ metadata:
   ownerReferences: [{apiVersion: v1, kind: Service, name: %[1]s, uid: %s}]
 status:
   addresses: 10.77.0.200,fd77::200
-  nodes: n1,n2
+  nodes: left,right
   interfaces: eth0
   macs: "02:00:00:00:00:01"
   protocols: ARP,NDP
   phases: Announcing
   since: %s
   announcements:
-  - {address: 10.77.0.200, node: n1, protocol: ARP, phase: Announcing, interfaces: [{name: eth0, mac: "02:00:00:00:00:01"}]}
-  - {address: "fd77::200", node: n2, protocol: NDP, phase: Announcing}
+  - {address: 10.77.0.200, node: left, protocol: ARP, phase: Announcing, interfaces: [{name: eth0, mac: "02:00:00:00:00:01"}]}
+  - {address: "fd77::200", node: right, protocol: NDP, phase: Announcing}
 `, name, uid, since)
 }
 

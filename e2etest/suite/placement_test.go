@@ -40,44 +40,44 @@ func advertisementComesAndGoes(t *testing.T, c *cluster) {
 
 // chosenNodes is row T8 of the list in layer2/doc.go: addresses are only where the advertisement's selectors match, and follow the labels and the selectors.
 func chosenNodes(t *testing.T, c *cluster) {
-	c.Label(t, "n2", "zone", "edge")
+	c.Label(t, c.Node(2), "zone", "edge")
 	c.Pool(t, "edge", "[10.77.0.204-10.77.0.207, fd77::204-fd77::207]")
 	c.Advertise(t, "edge", "nodeSelectors: [{matchLabels: {zone: edge}}]")
 	ips := c.Services(t, "edge", 4)
-	c.OwnedBy(t, 10*time.Second, []string{"n2"}, ips...)
-	c.Label(t, "n3", "zone", "edge")
-	c.Label(t, "n2", "zone", "core")
-	c.OwnedBy(t, 5*time.Second, []string{"n3"}, ips...)
+	c.OwnedBy(t, 10*time.Second, []string{c.Node(2)}, ips...)
+	c.Label(t, c.Node(3), "zone", "edge")
+	c.Label(t, c.Node(2), "zone", "core")
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(3)}, ips...)
 	c.Patch(t, "L2Advertisement", "edge", `{"spec":{"nodeSelectors":[{"matchExpressions":[{"key":"zone","operator":"DoesNotExist"}]}]}}`)
-	c.OwnedBy(t, 5*time.Second, []string{"n1"}, ips...)
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(1)}, ips...)
 	c.Patch(t, "L2Advertisement", "edge", `{"spec":{"nodeSelectors":[{"matchLabels":{"zone":"none"}}]}}`)
 	c.Silent(t, 2*time.Second, ips...)
 	c.Judged(t, "L2Advertisement", "edge", metav1.ConditionTrue, "NoNode")
 	c.Patch(t, "L2Advertisement", "edge", `{"spec":{"nodeSelectors":[{"matchLabels":{"zone":"core"}},{"matchLabels":{"zone":"edge"}}]}}`)
-	c.OwnedBy(t, 5*time.Second, []string{"n2", "n3"}, ips...)
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(2), c.Node(3)}, ips...)
 }
 
 // localTraffic is the other half of row T1: the owner is a node with a ready pod and follows it; the backend sees the client's own address.
 func localTraffic(t *testing.T, c *cluster) {
 	c.Pool(t, "local", "[10.77.0.210-10.77.0.213, fd77::210-fd77::213]")
 	c.Advertise(t, "local")
-	c.RunWeb(t, "n2", "web-on-n2")
+	c.RunWeb(t, c.Node(2), "web-on-second")
 	ips := c.Services(t, "local", 4, "externalTrafficPolicy: Local")
-	c.OwnedBy(t, 10*time.Second, []string{"n2"}, ips...)
-	c.seesClients(t, "web-on-n2", ips[0], ips[1])
+	c.OwnedBy(t, 10*time.Second, []string{c.Node(2)}, ips...)
+	c.seesClients(t, "web-on-second", ips[0], ips[1])
 
-	c.RunWeb(t, "n3", "web-on-n3")
-	must(t, c.SetPodReady(within(t, 10*time.Second), metav1.NamespaceDefault, "web-on-n2", false))
-	c.OwnedBy(t, 5*time.Second, []string{"n3"}, ips...)
-	c.seesClients(t, "web-on-n3", ips[0], ips[1])
+	c.RunWeb(t, c.Node(3), "web-on-third")
+	must(t, c.SetPodReady(within(t, 10*time.Second), metav1.NamespaceDefault, "web-on-second", false))
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(3)}, ips...)
+	c.seesClients(t, "web-on-third", ips[0], ips[1])
 
-	c.RunWeb(t, "n1", "web-on-n1")
-	must(t, c.DeletePod(within(t, 10*time.Second), metav1.NamespaceDefault, "web-on-n3"))
-	c.OwnedBy(t, 5*time.Second, []string{"n1"}, ips...)
-	c.seesClients(t, "web-on-n1", ips[0], ips[1])
+	c.RunWeb(t, c.Node(1), "web-on-first")
+	must(t, c.DeletePod(within(t, 10*time.Second), metav1.NamespaceDefault, "web-on-third"))
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(1)}, ips...)
+	c.seesClients(t, "web-on-first", ips[0], ips[1])
 
 	// Without any endpoint the addresses stay on the LAN, where kube-proxy refuses connections.
-	must(t, c.SetPodReady(within(t, 10*time.Second), metav1.NamespaceDefault, "web-on-n1", false))
+	must(t, c.SetPodReady(within(t, 10*time.Second), metav1.NamespaceDefault, "web-on-first", false))
 	eventually(t, 5*time.Second, func() error {
 		reply, err := c.HTTPGet("c1", lab.URL(ips[0], lab.HTTPPort), time.Second)
 		if err == nil {
@@ -123,14 +123,14 @@ func excludedNodes(t *testing.T, c *cluster) {
 			t.Errorf("%s moved from %s to %s on the label's value false", ip, before[ip], owner)
 		}
 	}
-	c.Label(t, "n1", label, "true")
-	c.OwnedBy(t, 5*time.Second, []string{"n2", "n3"}, ips...)
-	c.Label(t, "n2", label, "")
-	c.OwnedBy(t, 5*time.Second, []string{"n3"}, ips...)
-	c.Label(t, "n3", label, "true")
+	c.Label(t, c.Node(1), label, "true")
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(2), c.Node(3)}, ips...)
+	c.Label(t, c.Node(2), label, "")
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(3)}, ips...)
+	c.Label(t, c.Node(3), label, "true")
 	c.Silent(t, 2*time.Second, ips...)
-	c.Unlabel(t, "n2", label)
-	c.OwnedBy(t, 5*time.Second, []string{"n2"}, ips...)
+	c.Unlabel(t, c.Node(2), label)
+	c.OwnedBy(t, 5*time.Second, []string{c.Node(2)}, ips...)
 }
 
 // TestInterfaces has two LANs: every node and c1 on the first, every node and c2 on the second. TestSegments in layer2 goes on.
@@ -148,7 +148,7 @@ func TestInterfaces(t *testing.T) {
 	c.Advertise(t, "second", "interfaces: [eth1]")
 	c.Create(t, serviceYAML("web", dualStack))
 	ips := c.Assigned(t, "web", 2)
-	c.RunWeb(t, "n1", "web-1")
+	c.RunWeb(t, c.Node(1), "web-1")
 	c.answeredOnly(t, "c2", "c1", 1, ips)
 	for _, ip := range ips {
 		c.Fetch(t, "c2", ip)
