@@ -32,6 +32,19 @@ image: ## build the images for amd64 and arm64 into bin/image/: OCI layouts, and
 	  -revision $$(git rev-parse HEAD) -created $$(git log -1 --format=%ct) -source https://github.com/lanyard-lb/lanyard \
 	  -tar-arch $$(go env GOARCH) $(PROGRAMS)
 
+# The suites of behaviour that also run on kind, and what only kubelets show.
+SUITES ?= suite layer2 allocation
+
+.PHONY: kind-images
+kind-images: image ## build the images that the suites need on kind: the product's, and the backend of the tests
+	@arch=$$(go env GOARCH) && (cd e2etest && CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o ../bin/image/programs/$$arch/ ./cmd/backend) && \
+	  cd tools && go run ./image -binaries ../bin/image/programs -out ../bin/image -registry $(REGISTRY) -version $(VERSION) \
+	  -arch $$arch -tar-arch $$arch backend
+
+.PHONY: e2e-kind
+e2e-kind: kind-up kind-images $(TOOLS)/helm ## the suites on a kind cluster, with the chart (SUITES="suite layer2 allocation", RUN=pattern)
+	@cd e2etest && LANYARD_GROUND=kind go test -count=1 -timeout 60m -p 1 $(if $(RUN),-run '$(RUN)') $(SUITES:%=./%/...)
+
 .PHONY: lab-build
 lab-build: ## build the lab's control plane into bin/ (minutes the first time, then cached)
 	@cd e2etest && go run ./cmd/lab build

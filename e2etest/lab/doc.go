@@ -12,9 +12,31 @@
 //	l.Unplug("n1")
 //	owners, err := l.WhoHas("c1", netip.MustParseAddr("10.77.0.200"), time.Second)
 //
+// # Two grounds
+//
+// What is said above is the lab's own ground. With LANYARD_GROUND=kind, New attaches to the kind cluster of this machine
+// (make kind-up) instead, and the same tests run where kubelets run pods. What a test calls stays the same:
+//
+//	                own                                  kind
+//	switch          a bridge in a namespace              docker's bridge kind0
+//	nodes           namespaces n1, n2, ...               containers lanyard-worker, lanyard-worker2, ...
+//	clients         namespaces                           namespaces, plugged into kind0
+//	kubelet         the agent                            the kubelet
+//	pods            the agent's backends                 containers with the same backend
+//	product         processes, with config/ applied      pods of charts/lanyard, one label of a node for each
+//	kill -9         the lab starts it again, or not      the same: until Restart the kubelet is kept from it
+//	metrics         on the host's loopback               on the node's address, or the pod's
+//
+// Each New finds the cluster cleared of what the test before it left, the product too; what a test ends with stays for a
+// look, and only faults and clients go. A test that needs what the ground has not is skipped, by one list: lacks and unfit
+// in ground.go. Tests name nodes by Node and Nodes, never by a name of their own.
+//
+// The code that both share is most of the package. Behind the interface ground are own*.go with the files that build
+// namespaces and start programs, and kind*.go.
+//
 // # Hosts and addresses
 //
-// Hosts are named cp (the control plane), n1, n2, ... (nodes), c1, c2, ... (clients) and switch. On the machine, host n1
+// Hosts are named cp (the control plane), n1, n2, ... (nodes; see above), c1, c2, ... (clients) and switch. On the machine, host n1
 // of the lab "lab" is the network namespace lab-n1, so `ip netns exec lab-n1 tcpdump` and the like work. Every lab uses
 // the same addresses, since no two labs share a link; plan.go lists them.
 //

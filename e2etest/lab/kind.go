@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,8 +37,8 @@ const (
 // to the lab alone there, one lab at a time: the clients, their ports, and one nftables table for frames on the bridge.
 type onKind struct {
 	*Lab
-	unlock     func()
-	containers []container // all, those of nodes that this lab does not use too
+	unlock func()
+	found  atomic.Pointer[[]container] // see containers
 
 	mu       sync.Mutex
 	installs release
@@ -66,8 +67,7 @@ func (k *onKind) up(ctx context.Context) error {
 	step := func(what string) {
 		fmt.Fprintf(k.opts.Out, "%5.1fs  %s\n", time.Since(begun).Seconds(), what)
 	}
-	var err error
-	if k.containers, err = kindContainers(ctx); err != nil {
+	if err := k.find(ctx); err != nil {
 		return err
 	}
 	machine, err := netspace.OpenHere("machine")
@@ -89,7 +89,7 @@ func (k *onKind) up(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	for _, c := range k.containers {
+	for _, c := range k.containers() {
 		if err := k.WaitNodeReady(ctx, c.Name, true); err != nil {
 			return err
 		}
@@ -100,7 +100,7 @@ func (k *onKind) up(ctx context.Context) error {
 
 // attach makes the hosts: the control plane's, those of the workers that the lab uses, and the clients.
 func (k *onKind) attach(ctx context.Context) error {
-	for _, c := range k.containers {
+	for _, c := range k.containers() {
 		name, role := c.Name, NodeRole
 		if c.isControlPlane() {
 			name, role = controlPlane, ControlPlaneRole
@@ -143,6 +143,22 @@ func (k *onKind) attachNode(c container, name string, role Role) error {
 	h.nics = []*NIC{{Name: "eth0", Port: port.Attrs().Name, host: h}}
 	k.addHost(h)
 	return nil
+}
+
+// Reattach finds a node of a kind cluster again that has been stopped and started: its container has new namespaces.
+func (l *Lab) Reattach(ctx context.Context, node string) error {
+	k, is := l.ground.(*onKind)
+	if !is {
+		return fmt.Errorf("reattach %s: the lab's own hosts never go", node)
+	}
+	if err := k.find(ctx); err != nil {
+		return err
+	}
+	before := l.Host(node)
+	if err := k.attachNode(k.containerOf(node), node, before.Role); err != nil {
+		return err
+	}
+	return before.Close()
 }
 
 // addClient makes a client and plugs it into the network. It has no route to anywhere else.
@@ -222,7 +238,7 @@ func (k *onKind) mend(ctx context.Context) error {
 	for _, name := range left {
 		faults = append(faults, netspace.Delete(name))
 	}
-	for _, c := range k.containers {
+	for _, c := range k.containers() {
 		faults = append(faults, k.mendNode(ctx, c))
 	}
 	return errors.Join(faults...)
@@ -249,9 +265,18 @@ func (k *onKind) port(host string, nic int) string {
 	return fmt.Sprintf("%s-%s.%d", kindPrefix, host, nic)
 }
 
+// containers are those of all nodes, of nodes that this lab does not use too.
+func (k *onKind) containers() []container { return *k.found.Load() }
+
+func (k *onKind) find(ctx context.Context) error {
+	all, err := kindContainers(ctx)
+	k.found.Store(&all)
+	return err
+}
+
 // controlPlane is the container of the control plane.
 func (k *onKind) controlPlane() container {
-	return k.containers[slices.IndexFunc(k.containers, container.isControlPlane)]
+	return k.containers()[slices.IndexFunc(k.containers(), container.isControlPlane)]
 }
 
 // containerOf is the container behind a host.
@@ -259,11 +284,11 @@ func (k *onKind) containerOf(host string) container {
 	if host == controlPlane {
 		return k.controlPlane()
 	}
-	i := slices.IndexFunc(k.containers, func(c container) bool { return c.Name == host })
+	i := slices.IndexFunc(k.containers(), func(c container) bool { return c.Name == host })
 	if i < 0 {
 		panic(fmt.Sprintf("the kind cluster has no node %q", host))
 	}
-	return k.containers[i]
+	return k.containers()[i]
 }
 
 // kubectl is the one beside kind's other programs if there is one, or the machine's own.

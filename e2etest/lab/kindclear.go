@@ -32,7 +32,7 @@ func (k *onKind) clear(ctx context.Context) error {
 
 // killRemains kills what still runs of pods that are gone: a speaker would hold its node's ports, and its addresses.
 func (k *onKind) killRemains(ctx context.Context) error {
-	for _, c := range k.containers {
+	for _, c := range k.containers() {
 		for _, program := range []string{"speaker", "controller", "backend"} {
 			err := poll(ctx, 20*time.Millisecond, func() bool {
 				left := c.processes(program)

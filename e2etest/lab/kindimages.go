@@ -32,7 +32,7 @@ func (k *onKind) loadImages(ctx context.Context) error {
 			return fmt.Errorf("image %s has the tag %s, others have %s: make kind-images makes them anew", name, tag, k.installs.tag)
 		}
 		k.installs.tag = tag
-		for _, c := range k.containers {
+		for _, c := range k.containers() {
 			group.Go(func() error { return k.loadImage(ctx, c, file, name+"-"+sum) })
 		}
 	}
