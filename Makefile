@@ -65,7 +65,7 @@ verify: verify-generated lint verify-chart ## everything that must hold besides 
 
 .PHONY: verify-generated
 verify-generated: generate ## check that generated files are current
-	@git diff --exit-code --stat -- api config/crd charts || { echo "generated files were not current: commit what \`make generate\` wrote"; exit 1; }
+	@git diff --exit-code --stat -- api config/crd charts && test -z "$$(git ls-files -o --exclude-standard -- charts)" || { echo "generated files were not current: commit what \`make generate\` wrote"; exit 1; }
 
 .PHONY: verify-chart
 verify-chart: $(addprefix $(TOOLS)/,chart helm helm3 kustomize kubeconform) ## lint and render the chart with many values, check it against schemas and config/ (no cluster)
