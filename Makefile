@@ -74,23 +74,30 @@ bench-failover: lab-build build ## how long clients wait when a node or speaker 
 	@cd e2etest && go run ./cmd/benchfailover -n $(or $(N),20) -speaker '$(SPEAKER)' $(if $(JSON),-json $(abspath $(JSON)))
 
 .PHONY: verify
-verify: verify-generated lint ## everything that must hold besides the tests
+verify: verify-generated lint verify-chart ## everything that must hold besides the tests
 
 .PHONY: verify-generated
 verify-generated: generate ## check that generated files are current
-	@git diff --exit-code --stat -- api config/crd || { echo "generated files were not current: commit what \`make generate\` wrote"; exit 1; }
+	@git diff --exit-code --stat -- api config/crd charts && test -z "$$(git ls-files -o --exclude-standard -- charts)" || { echo "generated files were not current: commit what \`make generate\` wrote"; exit 1; }
+
+.PHONY: verify-chart
+verify-chart: $(addprefix $(TOOLS)/,chart helm helm3 kustomize kubeconform) ## lint and render the chart with many values, check it against schemas and config/ (no cluster)
+	@cd tools && go test ./...
+	@$(TOOLS)/chart verify
 
 .PHONY: lint
-lint: $(TOOLS)/golangci-lint ## vet and lint both modules
+lint: $(TOOLS)/golangci-lint ## vet and lint all modules
 	@$(TOOLS)/golangci-lint run ./...
 	@cd e2etest && ../$(TOOLS)/golangci-lint run ./...
+	@cd tools && ../$(TOOLS)/golangci-lint run ./...
 
 ##@ Develop
 
 .PHONY: generate
-generate: $(TOOLS)/controller-gen ## write deepcopy functions and CRDs anew
+generate: $(TOOLS)/controller-gen $(TOOLS)/chart ## write deepcopy functions, CRDs and the chart's copies anew
 	@$(TOOLS)/controller-gen object paths=./api/...
 	@$(TOOLS)/controller-gen crd:crdVersions=v1 paths=./api/... output:crd:artifacts:config=config/crd
+	@$(TOOLS)/chart generate
 
 .PHONY: fmt
 fmt: ## format the code
@@ -104,6 +111,13 @@ needs: ## check that what the lab needs is installed; as root, install it
 clean: ## remove what was built
 	rm -rf bin
 
+$(TOOLS)/chart: $(wildcard tools/chart/*.go) tools/go.mod tools/go.sum
+	@cd tools && go build -o ../$@ ./chart
+
+$(TOOLS)/helm3: tools/go.mod tools/go.sum
+	@echo "building helm 3"
+	@cd tools && go build -o ../$@ helm.sh/helm/v3/cmd/helm
+
 $(TOOLS)/%: tools/go.mod tools/go.sum
 	@echo "building $*"
-	@cd tools && go build -o ../$@ $$(go list -f '{{.ImportPath}}' tool | grep -E '/$*(/v[0-9]+)?$$')
+	@cd tools && go build -o ../$@ $$(go list -f '{{.ImportPath}}' tool | grep -v helm/v3 | grep -E '/$*(/v[0-9]+)?$$')

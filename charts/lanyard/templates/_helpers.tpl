@@ -18,7 +18,7 @@ app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
 {{- define "lanyard.selector" -}}
 {{- $root := index . 0 -}}
 app.kubernetes.io/name: lanyard
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
