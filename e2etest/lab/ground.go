@@ -24,8 +24,6 @@ type ground interface {
 	// bridge is the name of a segment's switch in the host switchHost, port that of the port of a host's NIC.
 	bridge(segment int) string
 	port(host string, nic int) string
-	// kubectl is the path of a program that is kubectl when it is called so.
-	kubectl() string
 	// kubelet names the process that keeps a node.
 	kubelet() string
 

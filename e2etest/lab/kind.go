@@ -46,7 +46,8 @@ type onKind struct {
 
 // newKind waits for its turn: a kind cluster holds one lab at a time.
 func newKind(l *Lab) (*onKind, error) {
-	if err := errors.Join(NeedRoot(), needTool("nft", "nftables"), needTool("docker", "docker.io"), needTool("ip", "iproute2")); err != nil {
+	if err := errors.Join(NeedRoot(), needTool("nft", "nftables"), needTool("docker", "docker.io"), needTool("ip", "iproute2"),
+		needBinary(l.opts.binDir, "controlplane")); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Join(kindState, "log"), 0o755); err != nil {
@@ -289,13 +290,4 @@ func (k *onKind) containerOf(host string) container {
 		panic(fmt.Sprintf("the kind cluster has no node %q", host))
 	}
 	return k.containers()[i]
-}
-
-// kubectl is the one beside kind's other programs if there is one, or the machine's own.
-func (k *onKind) kubectl() string {
-	path, err := exec.LookPath("kubectl")
-	if err != nil {
-		return k.program("controlplane")
-	}
-	return path
 }

@@ -23,7 +23,7 @@ func (l *Lab) Apply(ctx context.Context, yaml string) error {
 }
 
 func (l *Lab) kubectl(ctx context.Context, in io.Reader, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, l.ground.kubectl(), append([]string{"--kubeconfig", l.Kubeconfig()}, args...)...)
+	cmd := exec.CommandContext(ctx, l.program("controlplane"), append([]string{"--kubeconfig", l.Kubeconfig()}, args...)...)
 	cmd.Args[0] = "kubectl"
 	cmd.Stdin = in
 	out, err := l.Host(controlPlane).Output(cmd)

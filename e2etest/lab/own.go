@@ -200,5 +200,3 @@ func (l *own) port(host string, nic int) string {
 }
 
 func (l *own) kubelet() string { return "agent" }
-
-func (l *own) kubectl() string { return l.program("controlplane") }
