@@ -48,6 +48,13 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
+func (o Options) image() string {
+	if o.NodeImage == "" {
+		return ownImage
+	}
+	return o.NodeImage
+}
+
 // Cluster is the kind cluster of this machine.
 type Cluster struct {
 	dir string // what we keep of it: bin/kind of the repository

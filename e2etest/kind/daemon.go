@@ -55,7 +55,11 @@ func (c *Cluster) needDaemon(ctx context.Context, s *state, out io.Writer) error
 	}
 	if _, err := os.Stat("/run/systemd/system"); err == nil {
 		fmt.Fprintln(out, "starting docker by systemd")
-		return command(ctx, nil, nil, "systemctl", "start", "docker")
+		err := command(ctx, nil, nil, "systemctl", "start", "docker")
+		// The daemon stays, and what it has set with it.
+		s.Sysctls = nil
+		s.rememberSysctls()
+		return errors.Join(err, s.write())
 	}
 	if _, lookErr := exec.LookPath("dockerd"); lookErr != nil || os.Geteuid() != 0 {
 		return fmt.Errorf("no docker daemon answers: %w", err)
@@ -75,7 +79,7 @@ func (c *Cluster) needDaemon(ctx context.Context, s *state, out io.Writer) error
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	s.Daemon = &daemon{PID: cmd.Process.Pid, Started: startTime(cmd.Process.Pid)}
-	if err := c.writeState(*s); err != nil {
+	if err := s.write(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -92,7 +96,7 @@ func (c *Cluster) needDaemon(ctx context.Context, s *state, out io.Writer) error
 }
 
 // stopDaemon ends the docker daemon if we started it and no container runs on it.
-func (c *Cluster) stopDaemon(ctx context.Context, s *state, out io.Writer) error {
+func (s *state) stopDaemon(ctx context.Context, out io.Writer) error {
 	if !s.Daemon.alive() {
 		s.Daemon = nil
 		return nil

@@ -147,7 +147,9 @@ func (c *Cluster) placeFiles(dir string) error {
 		return errors.Join(err, place(name, mode, content))
 	})
 	binary, readErr := os.ReadFile(c.bin("node"))
-	faults := []error{err, readErr, place(nodeBinary, 0o755, binary), place("kind/version", 0o644, []byte(lab.KubernetesVersion))}
+	policy, policyErr := files.ReadFile("files/audit-policy.yaml")
+	faults := []error{err, readErr, policyErr, place("kind/audit-policy.yaml", 0o644, policy),
+		place(nodeBinary, 0o755, binary), place("kind/version", 0o644, []byte(lab.KubernetesVersion))}
 	for _, name := range []string{"kubeadm", "kubectl", "kubelet"} {
 		faults = append(faults, link("usr/bin/"+name, nodeBinary))
 	}

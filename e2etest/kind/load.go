@@ -29,6 +29,5 @@ func importImage(ctx context.Context, node, tar string) error {
 		return fmt.Errorf("load an image: %w", err)
 	}
 	defer f.Close()
-	// The image's blobs are all there is, so the other platforms of its index, if it has an index, are left out.
 	return command(ctx, f, nil, "docker", "exec", "-i", node, "ctr", "-n", "k8s.io", "images", "import", "--snapshotter", "overlayfs", "-")
 }

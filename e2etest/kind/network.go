@@ -5,22 +5,38 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
-// The docker network of the cluster. Nodes and other containers get addresses from the ranges; the rest of the subnets
-// is free for Services. They are those of the lab's first segment.
+// The docker network of the cluster. Its subnets and the nodes' addresses are those of the lab's first segment. Other
+// containers get addresses from the ranges, unless they ask for a certain one, and so leave the nodes' and the Services'
+// alone.
 const (
 	Network  = "kind"
 	Bridge   = "kind0"
 	SubnetV4 = "10.77.0.0/24"
 	SubnetV6 = "fd77::/64"
 
-	rangeV4   = "10.77.0.0/26"
-	rangeV6   = "fd77::/120"
+	rangeV4   = "10.77.0.32/27"
+	rangeV6   = "fd77::20/123"
 	gatewayV4 = "10.77.0.1"
 	gatewayV6 = "fd77::1"
 )
+
+// nodeAddresses is, for the shim, what each node's container asks docker for: with addresses of docker's choice a node that
+// starts again could find its own taken.
+func nodeAddresses() string {
+	list := controlPlane + "=10.77.0.2,fd77::2"
+	for i := range workers {
+		name := Name + "-worker"
+		if i > 0 {
+			name += strconv.Itoa(i + 1)
+		}
+		list += fmt.Sprintf(" %s=10.77.0.%[2]d,fd77::%[2]d", name, 11+i)
+	}
+	return list
+}
 
 // makeNetwork makes the cluster's network, fenced before its first packet.
 func makeNetwork(ctx context.Context) error {
@@ -84,14 +100,4 @@ func fenceChain(ctx context.Context, tables string) string {
 
 func fenceRule(verb, chain string) []string {
 	return []string{"-w", verb, chain, "-i", Bridge, "!", "-o", Bridge, "-j", "REJECT"}
-}
-
-// removeNetwork removes the network, if nothing but the cluster used it, and then its fence.
-func removeNetwork(ctx context.Context) error {
-	if _, err := docker(ctx, "network", "inspect", Network); err == nil {
-		if _, err := docker(ctx, "network", "rm", Network); err != nil {
-			return fmt.Errorf("the network %s, and its fence, stay: %w", Network, err)
-		}
-	}
-	return unfence(ctx)
 }

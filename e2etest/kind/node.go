@@ -20,6 +20,7 @@ type Node struct {
 	ControlPlane bool
 	Status       string // of the container: running, paused, exited, ...
 	PID          int    // of its systemd on this machine; 0 if it does not run
+	Image        string
 	IPv4, IPv6   netip.Addr
 }
 
@@ -30,7 +31,10 @@ type inspected struct {
 		Status string
 		Pid    int
 	}
-	Config          struct{ Labels map[string]string }
+	Config struct {
+		Image  string
+		Labels map[string]string
+	}
 	NetworkSettings struct {
 		Networks map[string]struct{ IPAddress, GlobalIPv6Address string }
 	}
@@ -56,7 +60,7 @@ func parseNodes(raw []byte) ([]Node, error) {
 	}
 	var nodes []Node
 	for _, container := range containers {
-		n := Node{Name: strings.TrimPrefix(container.Name, "/"), Status: container.State.Status, PID: container.State.Pid,
+		n := Node{Name: strings.TrimPrefix(container.Name, "/"), Status: container.State.Status, PID: container.State.Pid, Image: container.Config.Image,
 			ControlPlane: container.Config.Labels["io.x-k8s.kind.role"] == "control-plane"}
 		// Both are empty while the container doesn't run.
 		n.IPv4, _ = netip.ParseAddr(container.NetworkSettings.Networks[Network].IPAddress)

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 )
 
 // Files on a node. The first three are what its pod network is made from at each start.
@@ -32,17 +34,15 @@ func (c *Cluster) connectPods(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return fmt.Errorf("list nodes for their pods' subnets: %w", err)
-	}
 	var nets []podNet
-	for _, n := range list.Items {
-		net, err := readPodNet(&n)
-		if err != nil {
-			return err
-		}
-		nets = append(nets, net)
+	patience, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	err = poll(patience, 500*time.Millisecond, func() error {
+		nets, err = listPodNets(patience, client)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("pod network: %w", err)
 	}
 	return c.eachNode(ctx, func(n Node) error {
 		for _, net := range nets {
@@ -52,6 +52,22 @@ func (c *Cluster) connectPods(ctx context.Context) error {
 		}
 		return fmt.Errorf("node %s is not known to the API server", n.Name)
 	})
+}
+
+func listPodNets(ctx context.Context, client kubernetes.Interface) ([]podNet, error) {
+	list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var nets []podNet
+	for _, n := range list.Items {
+		net, err := readPodNet(&n)
+		if err != nil {
+			return nil, err
+		}
+		nets = append(nets, net)
+	}
+	return nets, nil
 }
 
 func readPodNet(n *corev1.Node) (podNet, error) {

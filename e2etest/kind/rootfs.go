@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The file system of a node, before anything of ours: this Debian release with what systemd, containerd, the kubelet
@@ -33,6 +35,12 @@ func (c *Cluster) makeRootfs(ctx context.Context, out io.Writer) (string, error)
 		return "", errors.New(`the program "debootstrap" is missing: run hack/needs.sh kind, or apt-get install debootstrap`)
 	}
 	done := step(out, "Debian %s for the nodes, by debootstrap", release)
+	// A debootstrap that was killed leaves these mounted, and nothing in them must be removed.
+	for _, mounted := range []string{"proc", "sys"} {
+		if err := unix.Unmount(filepath.Join(dir+".new", mounted), unix.MNT_DETACH); err == nil {
+			fmt.Fprintf(out, "  unmounted %s of an earlier try\n", mounted)
+		}
+	}
 	if err := errors.Join(os.RemoveAll(dir), os.RemoveAll(dir+".new")); err != nil {
 		return "", err
 	}

@@ -1,30 +1,50 @@
 package kind
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"path/filepath"
 	"strings"
+	"time"
 
-	"github.com/lanyard-lb/lanyard/e2etest/lab"
+	"golang.org/x/sys/unix"
 )
 
-// state is what Down must know of what Up did, in state.json.
+// stateDir is the machine's, not the repository's: there is one cluster on a machine, whichever checkout made it.
+const stateDir = "/run/lanyard-kind"
+
+// state is what Down must know of what Up did.
 type state struct {
 	// Sysctls of this machine as they were before docker and the kubelets changed them.
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 	// Daemon is the docker daemon, if we started it.
 	Daemon *daemon `json:"daemon,omitempty"`
-	// NodeImage and Proxy are the options that the cluster was made with.
-	NodeImage string        `json:"nodeImage,omitempty"`
-	Proxy     lab.ProxyMode `json:"proxy,omitempty"`
 }
 
-func (c *Cluster) readState() (state, error) {
+// lockState waits until no other Up or Down is at work, and keeps them away until unlock.
+func lockState(ctx context.Context) (unlock func(), err error) {
+	if err := os.MkdirAll(stateDir, 0o755); err != nil {
+		return nil, fmt.Errorf("make %s: %w", stateDir, err)
+	}
+	f, err := os.OpenFile(filepath.Join(stateDir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	err = poll(ctx, 200*time.Millisecond, func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("another kind-lab is at work: %w", err), f.Close())
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+func readState() (state, error) {
 	var s state
-	raw, err := os.ReadFile(c.path("state.json"))
+	raw, err := os.ReadFile(filepath.Join(stateDir, "state.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
@@ -37,12 +57,21 @@ func (c *Cluster) readState() (state, error) {
 	return s, nil
 }
 
-func (c *Cluster) writeState(s state) error {
+// write keeps the state, or removes it when there is nothing to keep.
+func (s state) write() error {
+	path := filepath.Join(stateDir, "state.json")
+	if s.Daemon == nil && len(s.Sysctls) == 0 {
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+
 	raw, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(c.path("state.json"), append(raw, '\n'), 0o644)
+	return os.WriteFile(path, append(raw, '\n'), 0o644)
 }
 
 // sysctlNames are the settings of the whole machine that docker and kubelets in containers change.
@@ -54,23 +83,31 @@ var sysctlNames = []string{
 
 func sysctlPath(name string) string { return "/proc/sys/" + strings.ReplaceAll(name, ".", "/") }
 
-// readSysctls leaves out what the machine does not have.
-func readSysctls() map[string]string {
+// rememberSysctls reads those settings that are not remembered yet, and leaves out what the machine does not have.
+func (s *state) rememberSysctls() {
 	values := map[string]string{}
 	for _, name := range sysctlNames {
 		if raw, err := os.ReadFile(sysctlPath(name)); err == nil {
 			values[name] = strings.TrimSpace(string(raw))
 		}
 	}
-	return values
+	maps.Copy(values, s.Sysctls)
+	s.Sysctls = values
 }
 
-func restoreSysctls(values map[string]string) error {
+// putBack restores the machine's settings and forgets them, except those that a docker daemon of ours still needs.
+func (s *state) putBack() error {
 	var faults []error
 	for _, name := range sysctlNames {
-		if value, ok := values[name]; ok {
-			faults = append(faults, os.WriteFile(sysctlPath(name), []byte(value), 0o644))
+		value, ok := s.Sysctls[name]
+		if !ok || s.Daemon != nil && strings.HasPrefix(name, "net.") {
+			continue
 		}
+		if err := os.WriteFile(sysctlPath(name), []byte(value), 0o644); err != nil {
+			faults = append(faults, fmt.Errorf("put back %s=%s: %w", name, value, err))
+			continue
+		}
+		delete(s.Sysctls, name)
 	}
 	return errors.Join(faults...)
 }

@@ -28,45 +28,44 @@ func Up(ctx context.Context, opts Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := lab.NeedRoot(); err != nil {
+	if err := needRoot(); err != nil {
 		return nil, err
 	}
 	c, err := here()
 	if err != nil {
 		return nil, err
 	}
-	s, err := c.readState()
+	unlock, err := lockState(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if s.Sysctls == nil {
-		s.Sysctls = readSysctls()
+	defer unlock()
+	s, err := readState()
+	if err != nil {
+		return nil, err
 	}
-	if err := errors.Join(c.writeState(s), c.needDaemon(ctx, &s, opts.Out)); err != nil {
+	s.rememberSysctls()
+	if err := errors.Join(s.write(), c.needDaemon(ctx, &s, opts.Out)); err != nil {
 		return nil, err
 	}
 	nodes, err := c.Nodes(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if len(nodes) > 0 && (s.NodeImage != opts.NodeImage || s.Proxy != opts.Proxy) {
-		return nil, fmt.Errorf("kind cluster %s is up with node image %q and kube-proxy mode %q: make kind-down before you ask for others",
-			Name, s.NodeImage, s.Proxy)
-	}
 	if err := makeNetwork(ctx); err != nil {
 		return nil, err
 	}
 	if len(nodes) == 0 {
-		s.NodeImage, s.Proxy = opts.NodeImage, opts.Proxy
-		if err := errors.Join(c.create(ctx, opts), c.writeState(s)); err != nil {
-			return nil, err
-		}
-	} else if err := c.resume(ctx, nodes, opts); err != nil {
+		err = c.create(ctx, opts)
+	} else {
+		err = c.resume(ctx, nodes, opts)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if opts.NodeImage == "" {
-		if err := c.connectPods(ctx); err != nil {
-			return nil, fmt.Errorf("pod network: %w", err)
+		if err := errors.Join(c.linkKubectl(), c.connectPods(ctx)); err != nil {
+			return nil, err
 		}
 	}
 	done := step(opts.Out, "waiting for the nodes")
@@ -75,6 +74,25 @@ func Up(ctx context.Context, opts Options) (*Cluster, error) {
 	}
 	done()
 	return c, nil
+}
+
+func needRoot() error {
+	if os.Geteuid() != 0 {
+		return errors.New("needs root: the docker network's fence and the nodes' file system do; run it with sudo")
+	}
+	return nil
+}
+
+// linkKubectl makes the folder bin/kind/bin, for a PATH.
+func (c *Cluster) linkKubectl() error {
+	link := c.path("bin/kubectl")
+	if err := os.MkdirAll(path.Dir(link), 0o755); err != nil {
+		return err
+	}
+	if err := os.Symlink("../../node", link); !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 // create makes the image, if none is named, and the cluster of it.
@@ -98,9 +116,10 @@ func (c *Cluster) create(ctx context.Context, opts Options) error {
 	done := step(opts.Out, "creating kind cluster %s", Name)
 	if err := c.kind(ctx, "create", "cluster", "--config", c.path("cluster.yaml"), "--kubeconfig", c.Kubeconfig(), "--retain", "-v1"); err != nil {
 		// What failed can't be used: keep what the nodes said, and nothing else.
-		logs := c.kind(ctx, "export", "logs", "--name", Name, c.path("failed"))
-		return errors.Join(err, logs, fmt.Errorf("the nodes' logs are in %s", c.path("failed")),
-			c.kind(context.WithoutCancel(ctx), "delete", "cluster", "--name", Name, "--kubeconfig", c.Kubeconfig()))
+		if c.kind(ctx, "export", "logs", "--name", Name, c.path("failed")) == nil {
+			err = fmt.Errorf("%w; the nodes' logs are in %s", err, c.path("failed"))
+		}
+		return errors.Join(err, c.kind(context.WithoutCancel(ctx), "delete", "cluster", "--name", Name, "--kubeconfig", c.Kubeconfig()))
 	}
 	done()
 	return nil
@@ -118,13 +137,9 @@ func clusterConfig(v configValues) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	image := v.NodeImage
-	if image == "" {
-		image = ownImage
-	}
 	var out bytes.Buffer
 	err = parsed.Execute(&out, map[string]any{
-		"Name": Name, "Proxy": v.Proxy, "Image": image, "OwnImage": v.NodeImage == "", "Workers": workers,
+		"Name": Name, "Proxy": v.Proxy, "Image": v.image(), "OwnImage": v.NodeImage == "", "Workers": workers,
 		"AuditPolicy": v.AuditPolicy, "AuditLog": auditLog, "NodeGrace": nodeGrace, "NodeBinary": nodeBinary, "CgroupV1": v.CgroupV1,
 	})
 	return out.Bytes(), err
@@ -136,7 +151,7 @@ func cgroupV1() bool {
 	return err != nil
 }
 
-// kind runs kind, with the shim before docker if this machine needs it. Its output goes to a log.
+// kind runs kind, with our shim before docker. Its output goes to a log.
 func (c *Cluster) kind(ctx context.Context, args ...string) error {
 	program := c.bin("tools/kind")
 	if _, err := os.Stat(program); err != nil {
@@ -149,13 +164,11 @@ func (c *Cluster) kind(ctx context.Context, args ...string) error {
 	defer log.Close()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "KIND_EXPERIMENTAL_PROVIDER=docker", "KIND_EXPERIMENTAL_DOCKER_NETWORK="+Network)
-	if !mayAllocateAll() {
-		shim, err := c.shim()
-		if err != nil {
-			return err
-		}
-		cmd.Env = append(cmd.Env, shim...)
+	shim, err := c.shim()
+	if err != nil {
+		return err
 	}
+	cmd.Env = append(cmd.Env, shim...)
 	fmt.Fprintf(log, "\n%s kind %s\n", time.Now().Format(time.DateTime), strings.Join(args, " "))
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Run(); err != nil {
@@ -178,12 +191,19 @@ func (c *Cluster) shim() ([]string, error) {
 	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(path.Join(dir, "docker"), script, 0o755)); err != nil {
 		return nil, err
 	}
-	return []string{"LANYARD_DOCKER=" + real, "PATH=" + dir + ":" + os.Getenv("PATH")}, nil
+	env := []string{"LANYARD_DOCKER=" + real, "LANYARD_ADDRESSES=" + nodeAddresses(), "PATH=" + dir + ":" + os.Getenv("PATH")}
+	if !mayAllocateAll() {
+		env = append(env, "LANYARD_UNPRIVILEGED=1")
+	}
+	return env, nil
 }
 
 // resume brings the nodes of a cluster that is there back to running.
 func (c *Cluster) resume(ctx context.Context, nodes []Node, opts Options) error {
 	fmt.Fprintf(opts.Out, "kind cluster %s is there already\n", Name)
+	if nodes[0].Image != opts.image() {
+		return otherOptions("node image", nodes[0].Image)
+	}
 	for _, n := range nodes {
 		var err error
 		switch n.Status {
@@ -198,7 +218,36 @@ func (c *Cluster) resume(ctx context.Context, nodes []Node, opts Options) error 
 			return err
 		}
 	}
-	return c.kind(ctx, "export", "kubeconfig", "--name", Name, "--kubeconfig", c.Kubeconfig())
+	if err := c.kind(ctx, "export", "kubeconfig", "--name", Name, "--kubeconfig", c.Kubeconfig()); err != nil {
+		return err
+	}
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	return poll(ctx, 500*time.Millisecond, func() error {
+		config, err := client.CoreV1().ConfigMaps("kube-system").Get(ctx, "kube-proxy", metav1.GetOptions{})
+		if err == nil && proxyMode(config.Data["config.conf"]) != opts.Proxy {
+			err = final(otherOptions("kube-proxy mode", string(proxyMode(config.Data["config.conf"]))))
+		}
+		return err
+	})
+}
+
+func otherOptions(what, value string) error {
+	return fmt.Errorf("kind cluster %s was made with %s %s: make kind-down before you ask for another", Name, what, value)
+}
+
+// proxyMode reads the mode in a kube-proxy configuration.
+func proxyMode(config string) lab.ProxyMode {
+	for line := range strings.Lines(config) {
+		if mode, ok := strings.CutPrefix(line, "mode:"); ok {
+			return lab.ProxyMode(strings.Trim(strings.TrimSpace(mode), `"`))
+		}
+	}
+	return ""
 }
 
 // waitReady waits until every node and every kube-proxy is ready.
@@ -207,6 +256,7 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	begun := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	return poll(ctx, 500*time.Millisecond, func() error {
@@ -220,6 +270,14 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 		for _, n := range nodes.Items {
 			if !ready(&n) {
 				return fmt.Errorf("node %s is not ready", n.Name)
+			}
+			// What is said of a node that just stopped may be old.
+			lease, err := client.CoordinationV1().Leases("kube-node-lease").Get(ctx, n.Name, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			if lease.Spec.RenewTime == nil || lease.Spec.RenewTime.Time.Before(begun) {
+				return fmt.Errorf("node %s has given no sign of life", n.Name)
 			}
 		}
 		proxy, err := client.AppsV1().DaemonSets("kube-system").Get(ctx, "kube-proxy", metav1.GetOptions{})
@@ -240,21 +298,41 @@ func ready(n *corev1.Node) bool {
 // changed of this machine's settings. What was built stays, in bin/kind and as docker's image. If there is nothing to
 // remove, that is no error.
 func Down(ctx context.Context, out io.Writer) error {
-	if err := lab.NeedRoot(); err != nil {
+	if err := needRoot(); err != nil {
 		return err
 	}
 	c, err := here()
 	if err != nil {
 		return err
 	}
-	s, err := c.readState()
+	unlock, err := lockState(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := docker(ctx, "version"); err != nil {
-		// Without a daemon there are no containers; a fence may be left.
-		return errors.Join(unfence(ctx), c.putBack(s))
+	defer unlock()
+	s, err := readState()
+	if err != nil {
+		return err
 	}
+	if _, err := docker(ctx, "version"); err == nil {
+		if err := c.removeCluster(ctx, out); err != nil {
+			return err
+		}
+	}
+	// Where no daemon answers there is no container, but there may be a fence.
+	if err := errors.Join(unfence(ctx), s.stopDaemon(ctx, out), s.putBack(), s.write()); err != nil {
+		return err
+	}
+	for _, name := range []string{"kubeconfig", "cluster.yaml", "audit-policy.yaml"} {
+		if err := os.Remove(c.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeCluster removes the nodes and the network.
+func (c *Cluster) removeCluster(ctx context.Context, out io.Writer) error {
 	nodes, err := c.Nodes(ctx)
 	if err != nil {
 		return err
@@ -265,35 +343,11 @@ func Down(ctx context.Context, out io.Writer) error {
 		}
 		fmt.Fprintf(out, "removed kind cluster %s\n", Name)
 	}
-	if err := removeNetwork(ctx); err != nil {
-		return err
+	if _, err := docker(ctx, "network", "inspect", Network); err != nil {
+		return nil
 	}
-	if err := c.stopDaemon(ctx, &s, out); err != nil {
-		return err
+	if _, err := docker(ctx, "network", "rm", Network); err != nil {
+		return fmt.Errorf("the docker network %s and its fence stay: %w", Network, err)
 	}
-	return c.putBack(s)
-}
-
-// putBack restores the machine's settings, and forgets what Up did.
-func (c *Cluster) putBack(s state) error {
-	if s.Daemon.alive() {
-		// Other containers need it to forward.
-		for name := range s.Sysctls {
-			if strings.HasPrefix(name, "net.") {
-				delete(s.Sysctls, name)
-			}
-		}
-	}
-	if err := restoreSysctls(s.Sysctls); err != nil {
-		return fmt.Errorf("put back the settings of this machine: %w", err)
-	}
-	for _, name := range []string{"kubeconfig", "cluster.yaml", "audit-policy.yaml"} {
-		if err := os.Remove(c.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
-	if s.Daemon.alive() {
-		return c.writeState(state{Daemon: s.Daemon})
-	}
-	return errors.Join(os.Remove(c.path("state.json")))
+	return nil
 }
