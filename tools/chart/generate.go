@@ -15,7 +15,7 @@ import (
 // copies are the directories of config/ that the chart has copies of: files that Helm reads have to be in the chart.
 var copies = map[string]string{
 	"config/crd/lanyard.dev_*.yaml": chartDir + "/crds",
-	"config/rbac/[cs]*er.yaml":      chartDir + "/files/rbac",
+	"config/rbac/*.yaml":            chartDir + "/files/rbac",
 }
 
 func generate() error {
@@ -26,7 +26,7 @@ func generate() error {
 	return errors.Join(append(errs, generateValuesSchema())...)
 }
 
-// copyFiles makes a directory hold the files that match a pattern, and no others.
+// copyFiles makes a directory hold the files that match a pattern, but for kustomize's own, and no others.
 func copyFiles(pattern, to string) error {
 	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
@@ -36,6 +36,9 @@ func copyFiles(pattern, to string) error {
 		return err
 	}
 	for _, file := range files {
+		if filepath.Base(file) == "kustomization.yaml" {
+			continue
+		}
 		content, err := os.ReadFile(file)
 		if err != nil {
 			return err
