@@ -18,7 +18,7 @@ func (l *Lab) Helm(ctx context.Context, args ...string) (string, error) {
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
 	home := filepath.Join(l.stateDir, "helm")
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "KUBECONFIG=" + l.Kubeconfig(),
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "KUBECONFIG=" + l.Kubeconfig(),
 		"HELM_CACHE_HOME=" + home, "HELM_CONFIG_HOME=" + home, "HELM_DATA_HOME=" + home}
 	out, err := l.Host(controlPlane).Output(cmd)
 	if err != nil {
