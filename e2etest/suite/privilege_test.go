@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ func TestPrivilege(t *testing.T) {
 	before := map[string]traces{}
 	for _, node := range c.Nodes() {
 		c.RunWeb(t, node, "web-"+node)
+		c.settled(t, node)
 		before[node] = c.traces(t, node)
 	}
 	c.StartSpeakers(t)
@@ -118,6 +120,18 @@ var looks = map[string]string{
 	"sysctls":    "grep -r . /proc/sys/net/ipv4 /proc/sys/net/ipv6 /proc/sys/net/core 2>/dev/null || true",
 	"groups":     "ip maddress show dev eth0",
 	"links":      "ip -details link show | sed 's/_timer *[0-9.]*//g'", // a bridge's timers run
+}
+
+// settled waits until the kernel of a node has found no address of its own to be a duplicate, as those of a new pod's link.
+func (c *cluster) settled(t *testing.T, node string) {
+	t.Helper()
+	eventually(t, 10*time.Second, func() error {
+		out, err := c.Host(node).Exec(within(t, 10*time.Second), "ip", "address", "show", "tentative")
+		if err == nil && out != "" {
+			err = errors.New(out)
+		}
+		return err
+	})
 }
 
 func (c *cluster) traces(t *testing.T, node string) traces {
