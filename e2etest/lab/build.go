@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kubernetesVersion is what the control plane calls itself; it must be the version in controlplane/go.mod.
-const kubernetesVersion = "v1.37.2"
+// KubernetesVersion is what the control plane calls itself; it must be the version in controlplane/go.mod.
+const KubernetesVersion = "v1.37.2"
 
 // target is a binary to build. Its flags must not vary: other flags would compile all of Kubernetes again.
 type target struct {
@@ -32,13 +32,14 @@ type target struct {
 }
 
 func targets() []target {
-	major, minor, _ := strings.Cut(strings.TrimPrefix(kubernetesVersion, "v"), ".")
+	major, minor, _ := strings.Cut(strings.TrimPrefix(KubernetesVersion, "v"), ".")
 	minor, _, _ = strings.Cut(minor, ".")
 	version := "-X k8s.io/component-base/version."
+	kubernetes := []string{"-trimpath", "-ldflags=-s -w " + version + "gitVersion=" + KubernetesVersion + " " + version + "gitMajor=" + major +
+		" " + version + "gitMinor=" + minor + " " + version + "gitTreeState=clean"}
 	return []target{
-		{name: "controlplane", module: "e2etest/controlplane", pkg: ".", inputs: []string{"go.mod", "go.sum", "main.go"},
-			flags: []string{"-trimpath", "-ldflags=-s -w " + version + "gitVersion=" + kubernetesVersion + " " + version + "gitMajor=" + major +
-				" " + version + "gitMinor=" + minor + " " + version + "gitTreeState=clean"}},
+		{name: "controlplane", module: "e2etest/controlplane", pkg: ".", inputs: []string{"go.mod", "go.sum", "main.go"}, flags: kubernetes},
+		{name: "node", module: "e2etest/controlplane", pkg: "./node", inputs: []string{"go.mod", "go.sum", "node"}, flags: kubernetes},
 		{name: "lab", module: "e2etest", pkg: "./cmd/lab", inputs: []string{"go.mod", "go.sum", "agent", "cmd", "lab", "netspace"},
 			flags: []string{"-trimpath"}},
 	}
@@ -46,7 +47,12 @@ func targets() []target {
 
 // Build builds the control plane and the lab's command into bin of the repository, unless they are up to date, and
 // shows progress on w. The first build of the control plane takes minutes. Builds wait for each other.
-func Build(ctx context.Context, w io.Writer) error {
+func Build(ctx context.Context, w io.Writer) error { return build(ctx, w, "controlplane", "lab") }
+
+// BuildNode builds, as Build does, the control plane and the binary with the rest of Kubernetes that a kubelet's node needs.
+func BuildNode(ctx context.Context, w io.Writer) error { return build(ctx, w, "controlplane", "node") }
+
+func build(ctx context.Context, w io.Writer, names ...string) error {
 	root, err := repoRoot()
 	if err != nil {
 		return err
@@ -61,6 +67,9 @@ func Build(ctx context.Context, w io.Writer) error {
 	}
 	defer unlock()
 	for _, t := range targets() {
+		if !slices.Contains(names, t.name) {
+			continue
+		}
 		if err := t.build(ctx, root, bin, w); err != nil {
 			return fmt.Errorf("build %s: %w", t.name, err)
 		}
@@ -187,7 +196,9 @@ func (p *progress) end(err error) {
 	}
 }
 
-// repoRoot finds the repository: upwards from the working directory, or from this program's own file.
+// RepoRoot finds the repository: upwards from the working directory, or from this program's own file.
+func RepoRoot() (string, error) { return repoRoot() }
+
 func repoRoot() (string, error) {
 	wd, err := os.Getwd()
 	if err != nil {
