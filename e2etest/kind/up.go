@@ -45,7 +45,7 @@ func Up(ctx context.Context, opts Options) (*Cluster, error) {
 		return nil, err
 	}
 	s.rememberSysctls()
-	if err := errors.Join(s.write(), c.needDaemon(ctx, &s, opts.Out)); err != nil {
+	if err := errors.Join(s.write(), raiseInotify(), c.needDaemon(ctx, &s, opts.Out)); err != nil {
 		return nil, err
 	}
 	nodes, err := c.Nodes(ctx)
