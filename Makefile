@@ -4,7 +4,11 @@ SHELL := /bin/bash
 
 TOOLS   := bin/tools
 GO_SRC  := $(shell git ls-files -co --exclude-standard '*.go' 'go.mod' 'go.sum' 2>/dev/null)
-LDFLAGS := -s -w
+PROGRAMS := controller speaker kubectl-lanyard
+# The version that programs, images and labels tell.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X github.com/lanyard-lb/lanyard/internal/daemon.Version=$(VERSION)
+REGISTRY ?= ghcr.io/lanyard-lb
 
 .PHONY: help
 help: ## list the targets
@@ -18,7 +22,15 @@ demo: needs lab-build build ## show the main job on a LAN of network namespaces 
 
 .PHONY: build
 build: ## build the controller, the speaker and the kubectl plugin into bin/
-	@CGO_ENABLED=0 go build -trimpath -ldflags="$(LDFLAGS)" -o bin/ ./controller ./speaker ./kubectl-lanyard
+	@CGO_ENABLED=0 go build -trimpath -ldflags="$(LDFLAGS)" -o bin/ $(PROGRAMS:%=./%)
+
+.PHONY: image
+image: ## build the images for amd64 and arm64 into bin/image/: OCI layouts, and tars for `docker load` (VERSION=v0.2.0)
+	@for arch in amd64 arm64; do mkdir -p bin/image/programs/$$arch && \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags="$(LDFLAGS)" -o bin/image/programs/$$arch/ $(PROGRAMS:%=./%) || exit 1; done
+	@cd tools && go run ./image -binaries ../bin/image/programs -out ../bin/image -registry $(REGISTRY) -version $(VERSION) \
+	  -revision $$(git rev-parse HEAD) -created $$(git log -1 --format=%ct) -source https://github.com/lanyard-lb/lanyard \
+	  -tar-arch $$(go env GOARCH) $(PROGRAMS)
 
 .PHONY: lab-build
 lab-build: ## build the lab's control plane into bin/ (minutes the first time, then cached)
@@ -49,23 +61,30 @@ bench-failover: lab-build build ## how long clients wait when a node or speaker 
 	@cd e2etest && go run ./cmd/benchfailover -n $(or $(N),20) -speaker '$(SPEAKER)' $(if $(JSON),-json $(abspath $(JSON)))
 
 .PHONY: verify
-verify: verify-generated lint ## everything that must hold besides the tests
+verify: verify-generated lint verify-chart ## everything that must hold besides the tests
 
 .PHONY: verify-generated
 verify-generated: generate ## check that generated files are current
-	@git diff --exit-code --stat -- api config/crd || { echo "generated files were not current: commit what \`make generate\` wrote"; exit 1; }
+	@git diff --exit-code --stat -- api config/crd charts && test -z "$$(git ls-files -o --exclude-standard -- charts)" || { echo "generated files were not current: commit what \`make generate\` wrote"; exit 1; }
+
+.PHONY: verify-chart
+verify-chart: $(addprefix $(TOOLS)/,chart helm helm3 kustomize kubeconform) ## lint and render the chart with many values, check it against schemas and config/ (no cluster)
+	@cd tools && go test ./...
+	@$(TOOLS)/chart verify
 
 .PHONY: lint
-lint: $(TOOLS)/golangci-lint ## vet and lint both modules
+lint: $(TOOLS)/golangci-lint ## vet and lint all modules
 	@$(TOOLS)/golangci-lint run ./...
 	@cd e2etest && ../$(TOOLS)/golangci-lint run ./...
+	@cd tools && ../$(TOOLS)/golangci-lint run ./...
 
 ##@ Develop
 
 .PHONY: generate
-generate: $(TOOLS)/controller-gen ## write deepcopy functions and CRDs anew
+generate: $(TOOLS)/controller-gen $(TOOLS)/chart ## write deepcopy functions, CRDs and the chart's copies anew
 	@$(TOOLS)/controller-gen object paths=./api/...
 	@$(TOOLS)/controller-gen crd:crdVersions=v1 paths=./api/... output:crd:artifacts:config=config/crd
+	@$(TOOLS)/chart generate
 
 .PHONY: fmt
 fmt: ## format the code
@@ -79,6 +98,13 @@ needs: ## check that what the lab needs is installed; as root, install it
 clean: ## remove what was built
 	rm -rf bin
 
+$(TOOLS)/chart: $(wildcard tools/chart/*.go) tools/go.mod tools/go.sum
+	@cd tools && go build -o ../$@ ./chart
+
+$(TOOLS)/helm3: tools/go.mod tools/go.sum
+	@echo "building helm 3"
+	@cd tools && go build -o ../$@ helm.sh/helm/v3/cmd/helm
+
 $(TOOLS)/%: tools/go.mod tools/go.sum
 	@echo "building $*"
-	@cd tools && go build -o ../$@ $$(go list -f '{{.ImportPath}}' tool | grep '/$*$$')
+	@cd tools && go build -o ../$@ $$(go list -f '{{.ImportPath}}' tool | grep -v helm/v3 | grep -E '/$*(/v[0-9]+)?$$')

@@ -15,6 +15,7 @@ const module = "github.com/lanyard-lb/lanyard/"
 // module, others by a prefix of theirs. Imports run from loops and effects towards the pure packages.
 var may = map[string][]string{
 	"api/v1beta1":                    {"k8s.io/apimachinery"},
+	"config/crd":                     {},
 	"internal/iprange":               {},
 	"internal/ipam":                  {"internal/iprange"},
 	"internal/placement":             {"internal/iprange", "github.com/cespare/xxhash"},
@@ -29,8 +30,8 @@ var may = map[string][]string{
 	"internal/kube": {"internal/config", "internal/record", "api/v1beta1", "k8s.io/", "sigs.k8s.io/controller-runtime", "golang.org/x/sync",
 		"github.com/go-kit/log", "github.com/go-logr/logr", "github.com/prometheus/client_golang"},
 	"internal/daemon": {"github.com/go-kit/log", "github.com/spf13/pflag"},
-	"internal/cli": {"internal/record", "api/v1beta1", "k8s.io/api/", "k8s.io/apimachinery", "sigs.k8s.io/controller-runtime/pkg/client",
-		"github.com/spf13/pflag"},
+	"internal/cli": {"internal/record", "internal/daemon", "api/v1beta1", "config/crd", "k8s.io/api/", "k8s.io/apimachinery",
+		"sigs.k8s.io/controller-runtime/pkg/client", "github.com/spf13/pflag", "sigs.k8s.io/yaml"},
 	"internal/controller": {"internal/config", "internal/ipam", "internal/kube", "internal/record", "api/v1beta1", "k8s.io/api/", "k8s.io/apimachinery",
 		"sigs.k8s.io/controller-runtime/pkg/client", "github.com/go-kit/log", "github.com/prometheus/client_golang", "golang.org/x/sync"},
 	"internal/speaker": {"internal/announce", "internal/iprange", "internal/config", "internal/kube", "internal/membership", "internal/placement", "api/v1beta1",

@@ -14,7 +14,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	code := cli.Main(ctx, os.Args[1:], os.Stdout, os.Stderr, kube.NewReader)
+	code := cli.Main(ctx, os.Args[1:], os.Stdout, os.Stderr, kube.NewClient)
 	stop()
 	os.Exit(code)
 }

@@ -28,6 +28,8 @@ type Pod struct {
 	Labels    map[string]string
 	// HostNetwork gives the pod its node's addresses, and no backend.
 	HostNetwork bool
+	// Ports that the pod declares. What a Service calls by name has to be one of them.
+	Ports []corev1.ContainerPort
 	// Unready pods are reported as not ready; see SetPodReady.
 	Unready bool
 	// Grace is how long the pod serves on, terminating, after its deletion, in whole seconds.
@@ -110,7 +112,7 @@ func (p Pod) object() *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: p.Name, Labels: p.Labels},
 		Spec: corev1.PodSpec{NodeName: p.Node, HostNetwork: p.HostNetwork, TerminationGracePeriodSeconds: &grace,
 			AutomountServiceAccountToken: &no,
-			Containers:                   []corev1.Container{{Name: "backend", Image: "lab/backend"}}},
+			Containers:                   []corev1.Container{{Name: "backend", Image: "lab/backend", Ports: p.Ports}}},
 	}
 	if p.Unready {
 		object.Annotations = map[string]string{agent.ReadyAnnotation: "false"}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -19,7 +20,10 @@ const (
 	controllerAccount = "lanyard-controller"
 )
 
-// InstallProduct applies config/ (CRDs, namespace, RBAC, the speakers' headless Service) and records a speaker pod on each
+// installed are the files of config/ that the lab applies: all but the workloads, for its nodes have no kubelet.
+var installed = []string{"namespace.yaml", "crd", "rbac/controller.yaml", "rbac/speaker.yaml", "workload/speaker-service.yaml"}
+
+// InstallProduct applies of config/ CRDs, namespace, RBAC and the speakers' headless Service, and records a speaker pod on each
 // node, so that the Service's EndpointSlices hold the nodes' addresses. It starts nothing. The controller and the
 // speakers that are started later act under their own service accounts.
 func (l *Lab) InstallProduct(ctx context.Context) error {
@@ -27,7 +31,11 @@ func (l *Lab) InstallProduct(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := l.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config")); err != nil {
+	apply := []string{"apply", "--server-side"}
+	for _, file := range installed {
+		apply = append(apply, "-f", filepath.Join(root, "config", file))
+	}
+	if _, err := l.Kubectl(ctx, apply...); err != nil {
 		return fmt.Errorf("install the product: %w", err)
 	}
 	if _, err := l.Kubectl(ctx, "wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"); err != nil {
@@ -43,7 +51,8 @@ func (l *Lab) InstallProduct(ctx context.Context) error {
 		return fmt.Errorf("read the speakers' Service: %w", err)
 	}
 	for _, node := range l.Nodes() {
-		if err := l.AddHostPod(ctx, Namespace, node, SpeakerService+"-"+node, service.Spec.Selector); err != nil {
+		if err := l.CreatePod(ctx, Pod{Namespace: Namespace, Node: node, Name: SpeakerService + "-" + node, Labels: service.Spec.Selector,
+			HostNetwork: true, Ports: []corev1.ContainerPort{{Name: "gossip", ContainerPort: GossipPort, Protocol: corev1.ProtocolUDP}}}); err != nil {
 			return err
 		}
 	}

@@ -32,6 +32,9 @@ func TestProduct(t *testing.T) {
 		}
 		peers := map[string]bool{}
 		for _, s := range slices.Items {
+			if len(s.Ports) != 1 || s.Ports[0].Port == nil || *s.Ports[0].Port != lab.GossipPort {
+				return fmt.Errorf("the ports of %s are %+v, want that of gossip", s.Name, s.Ports)
+			}
 			for _, e := range s.Endpoints {
 				peers[e.Addresses[0]] = true
 			}

@@ -27,7 +27,7 @@ func at(minute int) metav1.Time {
 }
 
 // world is a cluster to read; it has one record, two Services and some events.
-type world struct{}
+type world struct{ client.Client }
 
 func (world) Get(_ context.Context, key client.ObjectKey, o client.Object, _ ...client.GetOption) error {
 	switch o := o.(type) {
@@ -98,7 +98,7 @@ func someEvents() []corev1.Event {
 
 func run(args ...string) (string, int) {
 	var out bytes.Buffer
-	code := Main(context.Background(), args, &out, &out, func(string, string) (client.Reader, string, error) {
+	code := Main(context.Background(), args, &out, &out, func(string, string) (client.Client, string, error) {
 		return world{}, "default", nil
 	})
 	return out.String(), code
@@ -142,6 +142,9 @@ func TestFaults(t *testing.T) {
 		"what 10.0.0.1":          {2, `unknown command "what"`},
 		"who":                    {2, "who needs one argument, and has 0"},
 		"who 10.0.0.1 -o yaml":   {2, "--output=yaml"},
+		"check now":              {2, "check needs no argument, and has 1"},
+		"version":                {0, "kubectl-lanyard "},
+		"--version":              {0, "kubectl-lanyard "},
 		"who --bad 10.0.0.1":     {2, "unknown flag"},
 		"who web":                {1, `"web" is not an address`},
 		"who 10.0.0.1":           {1, "there is no record of 10.0.0.1"},

@@ -48,12 +48,12 @@ type event struct {
 // explain prints a Service's addresses, Lanyard's conditions on it, and its latest events.
 func (c *command) explain(ctx context.Context, name string) error {
 	var s corev1.Service
-	if err := c.reader.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: name}, &s); err != nil {
+	if err := c.api.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: name}, &s); err != nil {
 		return fmt.Errorf("get Service %s/%s: %w", c.namespace, name, err)
 	}
 	var events corev1.EventList
 	about := client.MatchingFields{"involvedObject.kind": "Service", "involvedObject.name": name, "involvedObject.uid": string(s.UID)}
-	if err := c.reader.List(ctx, &events, client.InNamespace(c.namespace), about); err != nil {
+	if err := c.api.List(ctx, &events, client.InNamespace(c.namespace), about); err != nil {
 		return fmt.Errorf("list the events of Service %s/%s: %w", c.namespace, name, err)
 	}
 	e := explained(&s, events.Items)

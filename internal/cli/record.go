@@ -60,7 +60,7 @@ func (c *command) who(ctx context.Context, argument string) error {
 	addr = addr.Unmap()
 	block := record.BlockOf(addr)
 	var o v1beta1.IPAllocationRecord
-	if err := c.reader.Get(ctx, client.ObjectKey{Name: record.Name(block)}, &o); client.IgnoreNotFound(err) != nil {
+	if err := c.api.Get(ctx, client.ObjectKey{Name: record.Name(block)}, &o); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("get IPAllocationRecord %s: %w", record.Name(block), err)
 	} else if err == nil {
 		b, fault := record.Decode(block, &o)
@@ -77,7 +77,7 @@ func (c *command) who(ctx context.Context, argument string) error {
 // history prints the addresses that a Service of a name has and had, newest first.
 func (c *command) history(ctx context.Context, name string) error {
 	var records v1beta1.IPAllocationRecordList
-	if err := c.reader.List(ctx, &records); err != nil {
+	if err := c.api.List(ctx, &records); err != nil {
 		return fmt.Errorf("list IPAllocationRecords: %w", err)
 	}
 	want := holder{Kind: string(record.Service), Namespace: c.namespace, Name: name}

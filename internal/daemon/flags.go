@@ -25,6 +25,7 @@ type Flags struct {
 	LogFormat              string
 	MetricsBindAddress     string
 	HealthProbeBindAddress string
+	Version                bool
 }
 
 // Add registers the flags with their defaults.
@@ -36,6 +37,7 @@ func (f *Flags) Add(set *pflag.FlagSet) {
 	set.StringVar(&f.LogFormat, "log-format", "logfmt", "logfmt or json")
 	set.StringVar(&f.MetricsBindAddress, "metrics-bind-address", ":7472", "host:port that serves /metrics; 0 serves none")
 	set.StringVar(&f.HealthProbeBindAddress, "health-probe-bind-address", ":7473", "host:port that serves /healthz and /readyz; 0 serves none")
+	set.BoolVar(&f.Version, "version", false, "print the version and exit")
 }
 
 var logLevels = []string{"debug", "info", "warn", "error"}
@@ -69,6 +71,10 @@ func Main(name string, args []string, add func(*pflag.FlagSet) *Flags, run func(
 	if len(set.Args()) > 0 {
 		return fail(name, fmt.Errorf("unexpected argument %q", set.Arg(0)))
 	}
+	if flags.Version {
+		PrintVersion(os.Stdout, name)
+		return 0
+	}
 	logger, err := flags.Logger(os.Stderr)
 	if err != nil {
 		return fail(name, err)
@@ -76,7 +82,7 @@ func Main(name string, args []string, add func(*pflag.FlagSet) *Flags, run func(
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	_ = level.Info(logger).Log("msg", "starting", "program", name)
+	_ = level.Info(logger).Log("msg", "starting", "program", name, "version", VersionName())
 	if err := run(ctx, logger); err != nil {
 		_ = level.Error(logger).Log("msg", "stopped", "err", err)
 		return 1

@@ -12,10 +12,10 @@ import (
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
 )
 
-// NewReader returns what a command line reads the cluster through, by kubectl's rules: kubeconfig (empty: the
+// NewClient returns what a command line works on the cluster through, by kubectl's rules: kubeconfig (empty: the
 // environment's KUBECONFIG, then ~/.kube/config) and context (empty: the current one). The namespace is that
 // of the context.
-func NewReader(kubeconfig, context string) (_ client.Reader, namespace string, _ error) {
+func NewClient(kubeconfig, context string) (_ client.Client, namespace string, _ error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = kubeconfig
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: context})
@@ -31,9 +31,9 @@ func NewReader(kubeconfig, context string) (_ client.Reader, namespace string, _
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1beta1.AddToScheme(scheme)); err != nil {
 		return nil, "", fmt.Errorf("register API types: %w", err)
 	}
-	reader, err := client.New(config, client.Options{Scheme: scheme})
+	api, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, "", fmt.Errorf("prepare the connection to the API server %s: %w", config.Host, err)
 	}
-	return reader, namespace, nil
+	return api, namespace, nil
 }
