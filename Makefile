@@ -32,6 +32,16 @@ image: ## build the images for amd64 and arm64 into bin/image/: OCI layouts, and
 	  -revision $$(git rev-parse HEAD) -created $$(git log -1 --format=%ct) -source https://github.com/lanyard-lb/lanyard \
 	  -tar-arch $$(go env GOARCH) $(PROGRAMS)
 
+KIND_LAB = cd e2etest && CGO_ENABLED=0 go build -trimpath -o ../bin/kind-lab ./cmd/kind && cd .. && bin/kind-lab
+
+.PHONY: kind-up
+kind-up: needs-kind $(TOOLS)/kind ## make a kind cluster with kubelets, or use the one there is (root; PROXY=iptables, NODE_IMAGE=kindest/node:v1.x)
+	@$(KIND_LAB) up $(if $(PROXY),-proxy $(PROXY)) $(if $(NODE_IMAGE),-node-image $(NODE_IMAGE))
+
+.PHONY: kind-down
+kind-down: $(TOOLS)/kind ## remove the kind cluster, its network and what was changed of this machine for it
+	@$(KIND_LAB) down
+
 # The suites of behaviour that also run on kind, and what only kubelets show.
 SUITES ?= suite layer2 allocation
 
@@ -106,6 +116,10 @@ fmt: ## format the code
 .PHONY: needs
 needs: ## check that what the lab needs is installed; as root, install it
 	@./hack/needs.sh
+
+.PHONY: needs-kind
+needs-kind: ## check, or install, what a kind cluster needs: docker, and debootstrap for our own node image
+	@./hack/needs.sh docker $(if $(NODE_IMAGE),,debootstrap)
 
 .PHONY: clean
 clean: ## remove what was built

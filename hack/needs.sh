@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks for the commands that the lab and the race detector need. As root on Debian it installs what is
-# missing; otherwise it says exactly what to install.
+# Checks for the commands that the lab and the race detector need, and for those that are named: docker, debootstrap.
+# As root on Debian it installs what is missing; otherwise it says exactly what to install.
 set -euo pipefail
 
 missing=()
@@ -12,6 +12,13 @@ need conntrack conntrack
 need gcc gcc
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 need git git
+for command in "$@"; do
+  case $command in
+    docker) need docker docker.io ;;
+    debootstrap) need debootstrap debootstrap ;;
+    *) echo "usage: $0 [docker] [debootstrap]" >&2; exit 2 ;;
+  esac
+done
 
 if ! command -v go >/dev/null; then
   echo "Go is missing: install the version that go.mod names (or newer), see https://go.dev/dl" >&2

@@ -47,7 +47,7 @@ func (d *daemon) alive() bool { return d != nil && startTime(d.PID) == d.Started
 // needDaemon sees to it that a docker daemon answers. Where none does it asks systemd to start it, or starts it itself.
 func (c *Cluster) needDaemon(ctx context.Context, s *state, out io.Writer) error {
 	if _, err := exec.LookPath("docker"); err != nil {
-		return errors.New(`the program "docker" is missing: run hack/needs.sh kind, or apt-get install docker.io`)
+		return errors.New(`the program "docker" is missing: make needs-kind, or apt-get install docker.io`)
 	}
 	_, err := docker(ctx, "version", "--format", "{{.Server.Version}}")
 	if err == nil {

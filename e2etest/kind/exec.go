@@ -30,3 +30,12 @@ func docker(ctx context.Context, args ...string) (string, error) {
 	err := command(ctx, nil, &out, "docker", args...)
 	return strings.TrimSpace(out.String()), err
 }
+
+// writeFile writes a file on a node, whole or not at all: who reads it may do so at any time.
+func writeFile(ctx context.Context, node, path string, content []byte) error {
+	script := fmt.Sprintf("cat >%[1]s.new && mv %[1]s.new %[1]s", path)
+	if err := command(ctx, bytes.NewReader(content), nil, "docker", "exec", "-i", node, "sh", "-c", script); err != nil {
+		return fmt.Errorf("write %s on %s: %w", path, node, err)
+	}
+	return nil
+}

@@ -23,6 +23,8 @@ var files embed.FS
 // nodeBinary is where a node keeps the binary of its programs.
 const nodeBinary = "/usr/local/lib/kubernetes/node"
 
+const stampLabel = "test.lanyard.kind-node"
+
 const ownImage = "lanyard.test/kind-node:" + lab.KubernetesVersion
 
 // buildImage makes the nodes' image, unless docker has it already, made of the same things.
@@ -41,7 +43,7 @@ func (c *Cluster) buildImage(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	have, err := docker(ctx, "image", "inspect", "--format", "{{.Config.Labels.stamp}}", ownImage)
+	have, err := docker(ctx, "image", "inspect", "--format", "{{index .Config.Labels \""+stampLabel+"\"}}", ownImage)
 	if err == nil && have == stamp {
 		return nil
 	}
@@ -54,15 +56,13 @@ func (c *Cluster) buildImage(ctx context.Context, out io.Writer) error {
 	if err := c.writeComponents(ctx, rootfs, filepath.Join(ours, "kind", "images.tar")); err != nil {
 		return err
 	}
-	old, _ := docker(ctx, "image", "ls", "--quiet", ownImage)
 	if err := c.loadNodeImage(ctx, rootfs, ours, stamp); err != nil {
 		return fmt.Errorf("make the node image: %w", err)
 	}
-	if old != "" {
-		_, _ = docker(ctx, "image", "rm", old) // fails while a cluster uses it
-	}
 	done()
-	return nil
+	// Of those made before, what no cluster uses.
+	_, err = docker(ctx, "image", "prune", "--force", "--filter", "label="+stampLabel)
+	return err
 }
 
 func (c *Cluster) buildPause(ctx context.Context) error {
@@ -116,7 +116,7 @@ func (c *Cluster) loadNodeImage(ctx context.Context, rootfs, ours, stamp string)
 	err := writeImage(image, layers, []string{ownImage}, map[string]any{
 		"Entrypoint": []string{"/usr/local/bin/entrypoint", "/sbin/init"}, "StopSignal": "SIGRTMIN+3",
 		"Env":    []string{"container=docker", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-		"Labels": map[string]string{"stamp": stamp}})
+		"Labels": map[string]string{stampLabel: stamp}})
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package kind
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -151,17 +150,3 @@ func (c *Cluster) Start(ctx context.Context, node string) error {
 }
 
 func (n Node) addresses() string { return fmt.Sprintf("%s %s", n.IPv4, n.IPv6) }
-
-// LoadImage gives an image of a tar file, as `docker save` writes it, to the container runtime of every running node.
-func (c *Cluster) LoadImage(ctx context.Context, tar string) error {
-	return c.eachNode(ctx, func(n Node) error { return importImage(ctx, n.Name, tar) })
-}
-
-func writeFile(ctx context.Context, node, path string, content []byte) error {
-	// Whole or not at all: the runtime looks at the folder at any time.
-	script := fmt.Sprintf("cat >%[1]s.new && mv %[1]s.new %[1]s", path)
-	if err := command(ctx, bytes.NewReader(content), nil, "docker", "exec", "-i", node, "sh", "-c", script); err != nil {
-		return fmt.Errorf("write %s on %s: %w", path, node, err)
-	}
-	return nil
-}

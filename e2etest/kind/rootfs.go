@@ -32,7 +32,7 @@ func (c *Cluster) makeRootfs(ctx context.Context, out io.Writer) (string, error)
 		return dir, nil
 	}
 	if _, err := exec.LookPath("debootstrap"); err != nil {
-		return "", errors.New(`the program "debootstrap" is missing: run hack/needs.sh kind, or apt-get install debootstrap`)
+		return "", errors.New(`the program "debootstrap" is missing: make needs-kind, or apt-get install debootstrap`)
 	}
 	done := step(out, "Debian %s for the nodes, by debootstrap", release)
 	// A debootstrap that was killed leaves these mounted, and nothing in them must be removed.

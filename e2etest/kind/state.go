@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -74,8 +75,11 @@ func (s state) write() error {
 	return os.WriteFile(path, append(raw, '\n'), 0o644)
 }
 
-// sysctlNames are the settings of the whole machine that docker and kubelets in containers change.
+const inotifyInstances = "fs.inotify.max_user_instances"
+
+// sysctlNames are the settings of the whole machine that docker, kubelets in containers and Up change.
 var sysctlNames = []string{
+	inotifyInstances,
 	"vm.overcommit_memory", "vm.panic_on_oom", "kernel.panic", "kernel.panic_on_oops",
 	"kernel.keys.root_maxkeys", "kernel.keys.root_maxbytes",
 	"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv6.conf.default.forwarding",
@@ -93,6 +97,20 @@ func (s *state) rememberSysctls() {
 	}
 	maps.Copy(values, s.Sysctls)
 	s.Sysctls = values
+}
+
+// raiseInotify gives root enough of what every systemd, container runtime and kubelet takes some of. Where it runs out
+// kube-proxy ends with "too many open files".
+func raiseInotify() error {
+	const want = 1024
+	raw, err := os.ReadFile(sysctlPath(inotifyInstances))
+	if err != nil {
+		return err
+	}
+	if have, err := strconv.Atoi(strings.TrimSpace(string(raw))); err == nil && have >= want {
+		return nil
+	}
+	return os.WriteFile(sysctlPath(inotifyInstances), []byte(strconv.Itoa(want)), 0o644)
 }
 
 // putBack restores the machine's settings and forgets them, except those that a docker daemon of ours still needs.
