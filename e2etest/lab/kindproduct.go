@@ -159,7 +159,7 @@ func (k *onKind) labelNode(ctx context.Context, host, label, value string) error
 	return nil
 }
 
-// removePods removes the pods of a component, which have ended, from the API at once and waits until they are gone.
+// removePods removes the pods of a component, whose processes have ended, from the API at once.
 func (k *onKind) removePods(ctx context.Context, component string) error {
 	pods, now := k.Client().CoreV1().Pods(Namespace), int64(0)
 	list, err := pods.List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=" + component})
