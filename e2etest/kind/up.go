@@ -60,7 +60,8 @@ func Up(ctx context.Context, opts Options) (*Cluster, error) {
 		return nil, err
 	}
 	if opts.NodeImage == "" {
-		if err := errors.Join(c.linkKubectl(), c.connectPods(ctx)); err != nil {
+		// The cluster may have been made from another checkout, so its programs may be missing in this one.
+		if err := errors.Join(lab.BuildNode(ctx, opts.Out), c.linkKubectl(), c.connectPods(ctx)); err != nil {
 			return nil, err
 		}
 	}
