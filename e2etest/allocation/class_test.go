@@ -112,8 +112,8 @@ subjects:
 // statuses, nobody is deprived of one, both go on, and when all is quiet the pool's status is.
 func TestTwoClasses(t *testing.T) {
 	const theirs, each = "example.com/theirs", 150
+	lab.Need(t, lab.PlacedControllers)
 	c := install(t, lab.Options{Nodes: 2, Clients: -1})
-	c.Need(t, lab.PlacedControllers)
 	lease := c.allowLease(t, theirs)
 	first := c.startOn(t, "n1")
 	second := c.startOn(t, "n2", "--lb-class="+theirs)

@@ -25,8 +25,8 @@ const (
 // TestNeverTwice: two controllers, and the leader is lost in the middle of a burst of Services. At no time do two statuses
 // name one address, and in the end each Service has one.
 func TestNeverTwice(t *testing.T) {
+	lab.Need(t, lab.PlacedControllers)
 	c := install(t, lab.Options{Nodes: 2, Clients: -1})
-	c.Need(t, lab.PlacedControllers)
 	for i, story := range []struct {
 		name       string
 		lose, back func(leader *lab.Process) error

@@ -92,8 +92,8 @@ var lacks = map[Ground]map[Feature]string{
 	},
 }
 
-// Need skips the test, saying why, if the ground does not have a feature.
-func (l *Lab) Need(t testing.TB, f Feature) {
+// Need skips the test, saying why, if the ground does not have a feature. Ask before New: it takes a while.
+func Need(t testing.TB, f Feature) {
 	t.Helper()
 	chosen, err := chosenGround()
 	if err != nil {

@@ -25,6 +25,17 @@ type Answer struct {
 // replies too and updates entries that it has: to see what a client believes by itself, ask from another one. Replies
 // to other questions of the host count as well, so ask one at a time.
 func (l *Lab) WhoHas(host string, ip netip.Addr, wait time.Duration) ([]Answer, error) {
+	return l.ask(host, ip, wait, false)
+}
+
+// Answered asks as WhoHas does and returns with the first reply, or without one when the limit is over: what is late on a busy
+// machine is told from what is lost.
+func (l *Lab) Answered(host string, ip netip.Addr, limit time.Duration) (bool, error) {
+	answers, err := l.ask(host, ip, limit, true)
+	return len(answers) > 0, err
+}
+
+func (l *Lab) ask(host string, ip netip.Addr, wait time.Duration, firstOnly bool) ([]Answer, error) {
 	h := l.Host(host)
 	nic := h.NICs()[0]
 	mac, err := nic.MAC()
@@ -57,6 +68,9 @@ func (l *Lab) WhoHas(host string, ip netip.Addr, wait time.Duration) ([]Answer, 
 		reply := f.Kind == ARPReply || (f.Kind == NeighborAdvertisement && f.Solicited)
 		if !f.Outgoing && reply && f.Claims(ip) && slices.Equal(f.Dst, mac) {
 			answers = append(answers, Answer{MAC: f.Claimant(), Host: l.HostByMAC(f.Claimant()), In: f.Time.Sub(begun)})
+			if firstOnly {
+				return answers, nil
+			}
 		}
 	}
 }

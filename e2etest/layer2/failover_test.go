@@ -291,7 +291,8 @@ func (w *watch) noneLost(t *testing.T, what string) {
 			t.Fatalf("%s: %s does not answer: %v; %v", what, ip, err, flow.Report())
 		}
 		report := flow.Report()
-		t.Logf("%s: %s: sent %d, lost %d, longest gap %v", what, ip, report.Sent, report.Lost, report.Gap.Duration().Round(time.Millisecond))
+		t.Logf("%s: %s: sent %d, lost %d, longest gap %v from %s", what, ip, report.Sent, report.Lost,
+			report.Gap.Duration().Round(time.Millisecond), report.Gap.From.Format("15:04:05.000"))
 		if report.Lost > 0 || report.Sent < 100 {
 			t.Errorf("%s: %s: %d of %d requests were lost", what, ip, report.Lost, report.Sent)
 		}

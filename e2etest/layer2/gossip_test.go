@@ -18,8 +18,8 @@ import (
 
 // TestGossipKeys is about the keys of gossip: W-02.
 func TestGossipKeys(t *testing.T) {
+	lab.Need(t, lab.NodeFiles)
 	c := &cluster{labtest.Install(t, lab.Options{Nodes: 3, Clients: 2})}
-	c.Need(t, lab.NodeFiles)
 	g := &gossip{cluster: c, old: newKey(), young: newKey()}
 	g.give(t, g.old)
 	for _, node := range c.Nodes() {

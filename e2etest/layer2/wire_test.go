@@ -154,15 +154,18 @@ func (c *cluster) lossless(t *testing.T, what string, ips ...netip.Addr) (end fu
 // keepAsking asks for an address every 150 ms until stopped, and five times more; the first question without an answer
 // is an error.
 func (c *cluster) keepAsking(client string, ip netip.Addr, stop <-chan struct{}) error {
+	tick := time.NewTicker(150 * time.Millisecond)
+	defer tick.Stop()
 	for left := 5; left > 0; {
 		at := time.Now()
-		answers, err := c.WhoHas(client, ip, 150*time.Millisecond)
-		if err == nil && len(answers) == 0 {
+		answered, err := c.Answered(client, ip, time.Second)
+		if err == nil && !answered {
 			err = fmt.Errorf("%s asked for %s at %s and nobody answered", client, ip, at.Format("15:04:05.000"))
 		}
 		if err != nil {
 			return err
 		}
+		<-tick.C
 		select {
 		case <-stop:
 			left--

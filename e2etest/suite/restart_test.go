@@ -154,7 +154,7 @@ func (r *restarts) meanwhile(t *testing.T) {
 
 // standby: of two controllers one serves; when it dies, the other does.
 func (r *restarts) standby(t *testing.T) {
-	r.Need(t, lab.PlacedControllers)
+	lab.Need(t, lab.PlacedControllers)
 	before := r.versions(t)
 	leader := r.Process("cp", "controller")
 	second, err := r.StartController(within(t, 10*time.Second), "cp", "controller-2", "--metrics-bind-address=:7572", "--health-probe-bind-address=:7573")
