@@ -52,7 +52,10 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 	if err != nil {
 		return err
 	}
-	queue := cluster.NewAllocationQueue()
+	queue, err := cluster.NewAllocationQueue()
+	if err != nil {
+		return err
+	}
 	if err := queue.Drive(controller.New(controller.Config{
 		Class:   o.LBClass,
 		Writer:  cluster,
