@@ -64,15 +64,11 @@ type AllocationQueue struct {
 	allocator Allocator
 }
 
-// NewAllocationQueue returns a queue whose metrics stand in the cluster's registry. Drive has it run.
-func (c *Cluster) NewAllocationQueue() (*AllocationQueue, error) {
-	metrics, err := newQueueMetrics(c.Metrics())
-	if err != nil {
-		return nil, err
-	}
+// NewAllocationQueue adds a queue to the cluster's Run. Drive must be called before Run.
+func (c *Cluster) NewAllocationQueue(metrics *QueueMetrics) *AllocationQueue {
 	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[task](10*time.Millisecond, 30*time.Second)
-	options := workqueue.TypedRateLimitingQueueConfig[task]{Name: "allocation", MetricsProvider: metrics}
-	return &AllocationQueue{cluster: c, queue: workqueue.NewTypedRateLimitingQueueWithConfig(limiter, options)}, nil
+	options := workqueue.TypedRateLimitingQueueConfig[task]{Name: "allocation", MetricsProvider: queueProvider{metrics}}
+	return &AllocationQueue{cluster: c, queue: workqueue.NewTypedRateLimitingQueueWithConfig(limiter, options)}
 }
 
 // Enqueue has Service called for each of the names, soon and once, however often they are enqueued until then.

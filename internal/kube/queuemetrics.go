@@ -5,17 +5,17 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
-// queueMetrics measure the allocation queue. It is the provider that the queue asks for what it counts by.
-type queueMetrics struct {
+// QueueMetrics measure an AllocationQueue.
+type QueueMetrics struct {
 	depth, longest prometheus.Gauge
 	retries        prometheus.Counter
 	wait, work     prometheus.Histogram
 }
 
-// newQueueMetrics returns metrics that stand in the registry.
-func newQueueMetrics(registry prometheus.Registerer) (*queueMetrics, error) {
+// NewQueueMetrics returns metrics that stand in the registry.
+func NewQueueMetrics(registry prometheus.Registerer) (*QueueMetrics, error) {
 	buckets := []float64{.0005, .001, .005, .01, .05, .1, .5, 1, 5, 10, 30, 60}
-	m := &queueMetrics{
+	m := &QueueMetrics{
 		depth: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "lanyard_queue_depth",
 			Help: "Changes that wait for the controller to carry them out.",
@@ -45,26 +45,28 @@ func newQueueMetrics(registry prometheus.Registerer) (*queueMetrics, error) {
 	return m, nil
 }
 
-// NewDepthMetric is part of the provider, as are the methods below. There is one queue, whatever its name.
-func (m *queueMetrics) NewDepthMetric(string) workqueue.GaugeMetric { return m.depth }
+// queueProvider is what a workqueue asks for the metrics that it counts by. There is one queue, whatever its name.
+type queueProvider struct{ *QueueMetrics }
+
+func (m queueProvider) NewDepthMetric(string) workqueue.GaugeMetric { return m.depth }
 
 // NewAddsMetric counts nothing: the histograms have counts.
-func (m *queueMetrics) NewAddsMetric(string) workqueue.CounterMetric { return nowhere{} }
+func (m queueProvider) NewAddsMetric(string) workqueue.CounterMetric { return nowhere{} }
 
-func (m *queueMetrics) NewLatencyMetric(string) workqueue.HistogramMetric { return m.wait }
+func (m queueProvider) NewLatencyMetric(string) workqueue.HistogramMetric { return m.wait }
 
-func (m *queueMetrics) NewWorkDurationMetric(string) workqueue.HistogramMetric { return m.work }
+func (m queueProvider) NewWorkDurationMetric(string) workqueue.HistogramMetric { return m.work }
 
 // NewUnfinishedWorkSecondsMetric sets nothing: the longest time tells more than the sum.
-func (m *queueMetrics) NewUnfinishedWorkSecondsMetric(string) workqueue.SettableGaugeMetric {
+func (m queueProvider) NewUnfinishedWorkSecondsMetric(string) workqueue.SettableGaugeMetric {
 	return nowhere{}
 }
 
-func (m *queueMetrics) NewLongestRunningProcessorSecondsMetric(string) workqueue.SettableGaugeMetric {
+func (m queueProvider) NewLongestRunningProcessorSecondsMetric(string) workqueue.SettableGaugeMetric {
 	return m.longest
 }
 
-func (m *queueMetrics) NewRetriesMetric(string) workqueue.CounterMetric { return m.retries }
+func (m queueProvider) NewRetriesMetric(string) workqueue.CounterMetric { return m.retries }
 
 // nowhere takes measurements that nobody wants.
 type nowhere struct{}

@@ -11,12 +11,12 @@ import (
 // TestQueueMetrics: a queue with this provider measures what waits, what is at work and what is tried again.
 func TestQueueMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	m, err := newQueueMetrics(registry)
+	m, err := NewQueueMetrics(registry)
 	if err != nil {
 		t.Fatal(err)
 	}
 	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[string](time.Millisecond, time.Millisecond)
-	q := workqueue.NewTypedRateLimitingQueueWithConfig(limiter, workqueue.TypedRateLimitingQueueConfig[string]{Name: "test", MetricsProvider: m})
+	q := workqueue.NewTypedRateLimitingQueueWithConfig(limiter, workqueue.TypedRateLimitingQueueConfig[string]{Name: "test", MetricsProvider: queueProvider{m}})
 	defer q.ShutDown()
 	q.Add("a")
 	q.Add("b")
