@@ -1,0 +1,255 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/lanyard-lb/lanyard/e2etest/netspace"
+)
+
+// clientName is the client's network namespace; its port on the bridge has the same name.
+const clientName = "upstream-client"
+
+// clientAddresses are the client's. None may be in the /16 around the nodes' addresses.
+var clientAddresses = []netip.Prefix{netip.MustParsePrefix("10.78.0.2/24"), netip.MustParsePrefix("fd78::2/64")}
+
+// pools has what the tests' Services get their addresses from: one pool for each family.
+const pools = `
+apiVersion: lanyard.dev/v1beta1
+kind: IPAddressPool
+metadata: {name: upstream-ipv4}
+spec: {addresses: [10.77.0.200-10.77.0.250]}
+---
+apiVersion: lanyard.dev/v1beta1
+kind: IPAddressPool
+metadata: {name: upstream-ipv6}
+spec: {addresses: ["fd77::200-fd77::2ff"]}
+---
+apiVersion: lanyard.dev/v1beta1
+kind: L2Advertisement
+metadata: {name: upstream}
+spec: {ipAddressPools: [upstream-ipv4, upstream-ipv6]}
+`
+
+// stage is a kind cluster made ready for the tests, and the client that they run on.
+type stage struct {
+	options
+	apiserver string // how the client reaches it
+	workers   []corev1.Node
+	nodes     []corev1.Node
+	client    *netspace.Namespace
+}
+
+// raise gives the cluster its pools, the nodes the image of the tests' Pods and a way to the client, and makes the client.
+func raise(ctx context.Context, o options) (_ *stage, err error) {
+	s := &stage{options: o}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.clear())
+		}
+	}()
+	if err := s.readNodes(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.plugIn(ctx); err != nil {
+		return nil, err
+	}
+	for _, n := range s.nodes {
+		for _, a := range clientAddresses {
+			if _, err := s.on(ctx, n, nil, "ip", "route", "replace", a.Masked().String(), "dev", "eth0"); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := s.loadImage(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := s.kubectlDo(ctx, strings.NewReader(pools), "apply", "-f", "-"); err != nil {
+		return nil, err
+	}
+	_, err = s.kubectlDo(ctx, nil, "wait", "--for=condition=Ready", "--timeout=30s",
+		"ipaddresspools.lanyard.dev/upstream-ipv4", "ipaddresspools.lanyard.dev/upstream-ipv6")
+	return s, err
+}
+
+// clear takes away what raise made.
+func (s *stage) clear() error {
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	var errs []error
+	_, err := s.kubectlDo(ctx, strings.NewReader(pools), "delete", "--ignore-not-found", "--timeout=30s", "-f", "-")
+	errs = append(errs, err)
+	for _, n := range s.nodes {
+		for _, a := range clientAddresses {
+			_, err := s.on(ctx, n, nil, "ip", "route", "flush", a.Masked().String(), "dev", "eth0")
+			errs = append(errs, err)
+		}
+	}
+	if s.client != nil {
+		errs = append(errs, s.client.Close())
+	}
+	return errors.Join(append(errs, unplug())...)
+}
+
+func (s *stage) readNodes(ctx context.Context) error {
+	raw, err := s.kubectlDo(ctx, nil, "get", "nodes", "-o", "json")
+	if err != nil {
+		return err
+	}
+	var list corev1.NodeList
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return fmt.Errorf("read the nodes: %w", err)
+	}
+	s.nodes = list.Items
+	for _, n := range s.nodes {
+		if _, control := n.Labels["node-role.kubernetes.io/control-plane"]; !control {
+			s.workers = append(s.workers, n)
+		} else if ip := internalIP(n); ip != "" {
+			s.apiserver = "https://" + net.JoinHostPort(ip, "6443")
+		}
+	}
+	if s.apiserver == "" || len(s.workers) < 3 {
+		return fmt.Errorf("the cluster has %d workers and the API server %q; the tests want a control plane and 3 workers",
+			len(s.workers), s.apiserver)
+	}
+	return nil
+}
+
+func internalIP(n corev1.Node) string {
+	for _, a := range n.Status.Addresses {
+		if a.Type == corev1.NodeInternalIP {
+			return a.Address
+		}
+	}
+	return ""
+}
+
+// plugIn makes the client's namespace and connects it to the bridge.
+func (s *stage) plugIn(ctx context.Context) error {
+	bridge, err := netlink.LinkByName(s.bridge)
+	if err != nil {
+		return fmt.Errorf("find the bridge %s: %w", s.bridge, err)
+	}
+	if err := unplug(); err != nil { // what an earlier run left
+		return err
+	}
+	s.client, err = netspace.Create(ctx, clientName)
+	if err != nil {
+		return err
+	}
+	port := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs()}
+	port.Name, port.MasterIndex, port.Flags = clientName, bridge.Attrs().Index, net.FlagUp
+	port.PeerName, port.PeerNamespace = "eth0", netlink.NsFd(s.client.FD())
+	if err := netlink.LinkAdd(port); err != nil {
+		return fmt.Errorf("connect the client to %s: %w", s.bridge, err)
+	}
+	return s.address(bridge)
+}
+
+// address gives the client its addresses, and routes to the subnets of the bridge.
+func (s *stage) address(bridge netlink.Link) error {
+	at := s.client.Netlink()
+	eth0, err := at.LinkByName("eth0")
+	if err != nil {
+		return fmt.Errorf("find the client's eth0: %w", err)
+	}
+	for _, a := range clientAddresses {
+		addr := &netlink.Addr{IPNet: ipNet(a), Flags: unix.IFA_F_NODAD} // nobody else has it
+		if err := at.AddrAdd(eth0, addr); err != nil {
+			return fmt.Errorf("give the client %s: %w", a, err)
+		}
+	}
+	if err := at.LinkSetUp(eth0); err != nil {
+		return fmt.Errorf("bring the client's eth0 up: %w", err)
+	}
+	subnets, err := netlink.AddrList(bridge, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("read the addresses of %s: %w", s.bridge, err)
+	}
+	for _, subnet := range subnets {
+		if subnet.IP.IsLinkLocalUnicast() {
+			continue
+		}
+		to := &net.IPNet{IP: subnet.IP.Mask(subnet.Mask), Mask: subnet.Mask}
+		if err := at.RouteReplace(&netlink.Route{LinkIndex: eth0.Attrs().Index, Dst: to}); err != nil {
+			return fmt.Errorf("give the client a route to %s: %w", to, err)
+		}
+	}
+	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// unplug removes the client. It is no error if there is none.
+func unplug() error {
+	if port, err := netlink.LinkByName(clientName); err == nil {
+		if err := netlink.LinkDel(port); err != nil {
+			return fmt.Errorf("remove the client's port: %w", err)
+		}
+	}
+	return netspace.Delete(clientName)
+}
+
+// loadImage copies the image of the tests' Pods from docker to the workers.
+func (s *stage) loadImage(ctx context.Context) error {
+	name, err := output(exec.CommandContext(ctx, filepath.Join(s.bin, "e2e.test"), "-agnhost"))
+	if err != nil {
+		return err
+	}
+	image, err := output(exec.CommandContext(ctx, "docker", "save", strings.TrimSpace(string(name))))
+	if err != nil {
+		return err
+	}
+	var group errgroup.Group
+	for _, n := range s.workers {
+		group.Go(func() error {
+			_, err := s.on(ctx, n, bytes.NewReader(image), "ctr", "-n", "k8s.io", "images", "import", "-")
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// on runs a command on a node.
+func (s *stage) on(ctx context.Context, n corev1.Node, stdin *bytes.Reader, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "docker", append([]string{"exec", "-i", n.Name}, args...)...)
+	if stdin != nil {
+		cmd.Stdin = stdin
+	}
+	return output(cmd)
+}
+
+func (s *stage) kubectlDo(ctx context.Context, stdin *strings.Reader, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, s.kubectl, append([]string{"--kubeconfig", s.kubeconfig}, args...)...)
+	if stdin != nil {
+		cmd.Stdin = stdin
+	}
+	return output(cmd)
+}
+
+// output runs the command and, if it fails, says what it printed.
+func output(cmd *exec.Cmd) ([]byte, error) {
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return out, nil
+}
