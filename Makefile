@@ -70,6 +70,12 @@ race-lab: lab-build ## the lab suites with daemons that detect races (slow; thei
 bench-failover: lab-build build ## how long clients wait when a node or speaker goes: unplugged, killed, stopped (root; N=20 trials each, JSON=file, SPEAKER=flags)
 	@cd e2etest && go run ./cmd/benchfailover -n $(or $(N),20) -speaker '$(SPEAKER)' $(if $(JSON),-json $(abspath $(JSON)))
 
+.PHONY: upstream-build
+upstream-build: ## build Kubernetes' own tests and the program that their Pods run into bin/upstream (minutes the first time)
+	@cd e2etest/upstream && export CGO_ENABLED=0 && \
+	  go build -trimpath -ldflags='-s -w' -o ../../bin/upstream/agnhost k8s.io/kubernetes/test/images/agnhost && \
+	  go test -c -trimpath -ldflags='-s -w' -o ../../bin/upstream/e2e.test .
+
 .PHONY: verify
 verify: verify-generated lint verify-chart ## everything that must hold besides the tests
 

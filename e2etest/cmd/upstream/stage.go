@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,61 +49,33 @@ spec: {ipAddressPools: [upstream-ipv4, upstream-ipv6]}
 // stage is a kind cluster made ready for the tests, and the client that they run on.
 type stage struct {
 	options
-	apiserver string // how the client reaches it
-	workers   []corev1.Node
 	nodes     []corev1.Node
+	workers   []corev1.Node
+	apiserver string // its URL, for the client
 	client    *netspace.Namespace
+	undo      []func(ctx context.Context) error
 }
 
-// raise gives the cluster its pools, the nodes the image of the tests' Pods and a way to the client, and makes the client.
-func raise(ctx context.Context, o options) (_ *stage, err error) {
+// raise makes the client, and gives the nodes a way to it and the image of the tests' Pods, and the cluster its pools.
+func raise(ctx context.Context, o options) (*stage, error) {
 	s := &stage{options: o}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.clear())
-		}
-	}()
-	if err := s.readNodes(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.plugIn(ctx); err != nil {
-		return nil, err
-	}
-	for _, n := range s.nodes {
-		for _, a := range clientAddresses {
-			if _, err := s.on(ctx, n, nil, "ip", "route", "replace", a.Masked().String(), "dev", "eth0"); err != nil {
-				return nil, err
-			}
+	for _, step := range []func(context.Context) error{s.readNodes, s.plugIn, s.route, s.loadImage, s.makePools} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(err, s.clear())
 		}
 	}
-	if err := s.loadImage(ctx); err != nil {
-		return nil, err
-	}
-	if _, err := s.kubectlDo(ctx, strings.NewReader(pools), "apply", "-f", "-"); err != nil {
-		return nil, err
-	}
-	_, err = s.kubectlDo(ctx, nil, "wait", "--for=condition=Ready", "--timeout=30s",
-		"ipaddresspools.lanyard.dev/upstream-ipv4", "ipaddresspools.lanyard.dev/upstream-ipv6")
-	return s, err
+	return s, nil
 }
 
-// clear takes away what raise made.
+// clear takes away what raise made, but for the image.
 func (s *stage) clear() error {
 	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 	defer stop()
 	var errs []error
-	_, err := s.kubectlDo(ctx, strings.NewReader(pools), "delete", "--ignore-not-found", "--timeout=30s", "-f", "-")
-	errs = append(errs, err)
-	for _, n := range s.nodes {
-		for _, a := range clientAddresses {
-			_, err := s.on(ctx, n, nil, "ip", "route", "flush", a.Masked().String(), "dev", "eth0")
-			errs = append(errs, err)
-		}
+	for _, undo := range slices.Backward(s.undo) {
+		errs = append(errs, undo(ctx))
 	}
-	if s.client != nil {
-		errs = append(errs, s.client.Close())
-	}
-	return errors.Join(append(errs, unplug())...)
+	return errors.Join(errs...)
 }
 
 func (s *stage) readNodes(ctx context.Context) error {
@@ -144,13 +117,14 @@ func (s *stage) plugIn(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the bridge %s: %w", s.bridge, err)
 	}
-	if err := unplug(); err != nil { // what an earlier run left
+	if err := unplug(); err != nil { // what a killed run left
 		return err
 	}
 	s.client, err = netspace.Create(ctx, clientName)
 	if err != nil {
 		return err
 	}
+	s.undo = append(s.undo, func(context.Context) error { return errors.Join(s.client.Close(), unplug()) })
 	port := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs()}
 	port.Name, port.MasterIndex, port.Flags = clientName, bridge.Attrs().Index, net.FlagUp
 	port.PeerName, port.PeerNamespace = "eth0", netlink.NsFd(s.client.FD())
@@ -158,6 +132,37 @@ func (s *stage) plugIn(ctx context.Context) error {
 		return fmt.Errorf("connect the client to %s: %w", s.bridge, err)
 	}
 	return s.address(bridge)
+}
+
+// route tells the nodes where the client is.
+func (s *stage) route(ctx context.Context) error {
+	for _, n := range s.nodes {
+		for _, a := range clientAddresses {
+			to := a.Masked().String()
+			if _, err := s.on(ctx, n, nil, "ip", "route", "replace", to, "dev", "eth0"); err != nil {
+				return err
+			}
+			s.undo = append(s.undo, func(ctx context.Context) error {
+				_, err := s.on(ctx, n, nil, "ip", "route", "del", to, "dev", "eth0")
+				return err
+			})
+		}
+	}
+	return nil
+}
+
+// makePools makes the pools and waits until they are in force.
+func (s *stage) makePools(ctx context.Context) error {
+	if _, err := s.kubectlDo(ctx, strings.NewReader(pools), "apply", "-f", "-"); err != nil {
+		return err
+	}
+	s.undo = append(s.undo, func(ctx context.Context) error {
+		_, err := s.kubectlDo(ctx, strings.NewReader(pools), "delete", "--timeout=30s", "-f", "-")
+		return err
+	})
+	_, err := s.kubectlDo(ctx, nil, "wait", "--for=condition=Ready", "--timeout=30s",
+		"ipaddresspools.lanyard.dev/upstream-ipv4", "ipaddresspools.lanyard.dev/upstream-ipv6")
+	return err
 }
 
 // address gives the client its addresses, and routes to the subnets of the bridge.
