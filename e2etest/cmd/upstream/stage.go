@@ -56,10 +56,10 @@ type stage struct {
 	undo      []func(ctx context.Context) error
 }
 
-// raise makes the client, and gives the nodes a way to it and the image of the tests' Pods, and the cluster its pools.
+// raise makes the client, gives the nodes a way to it, Pods names to ask for and an image, and the cluster its pools.
 func raise(ctx context.Context, o options) (*stage, error) {
 	s := &stage{options: o}
-	for _, step := range []func(context.Context) error{s.readNodes, s.plugIn, s.route, s.loadImage, s.makePools} {
+	for _, step := range []func(context.Context) error{s.readNodes, s.plugIn, s.route, s.serveNames, s.loadImage, s.makePools} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, s.clear())
 		}
@@ -153,13 +153,9 @@ func (s *stage) route(ctx context.Context) error {
 
 // makePools makes the pools and waits until they are in force.
 func (s *stage) makePools(ctx context.Context) error {
-	if _, err := s.kubectlDo(ctx, strings.NewReader(pools), "apply", "-f", "-"); err != nil {
+	if err := s.apply(ctx, pools); err != nil {
 		return err
 	}
-	s.undo = append(s.undo, func(ctx context.Context) error {
-		_, err := s.kubectlDo(ctx, strings.NewReader(pools), "delete", "--timeout=30s", "-f", "-")
-		return err
-	})
 	_, err := s.kubectlDo(ctx, nil, "wait", "--for=condition=Ready", "--timeout=30s",
 		"ipaddresspools.lanyard.dev/upstream-ipv4", "ipaddresspools.lanyard.dev/upstream-ipv6")
 	return err
@@ -238,6 +234,18 @@ func (s *stage) on(ctx context.Context, n corev1.Node, stdin *bytes.Reader, args
 		cmd.Stdin = stdin
 	}
 	return output(cmd)
+}
+
+// apply makes objects, to be removed when all is over.
+func (s *stage) apply(ctx context.Context, objects string) error {
+	if _, err := s.kubectlDo(ctx, strings.NewReader(objects), "apply", "-f", "-"); err != nil {
+		return err
+	}
+	s.undo = append(s.undo, func(ctx context.Context) error {
+		_, err := s.kubectlDo(ctx, strings.NewReader(objects), "delete", "--ignore-not-found", "--timeout=30s", "-f", "-")
+		return err
+	})
+	return nil
 }
 
 func (s *stage) kubectlDo(ctx context.Context, stdin *strings.Reader, args ...string) ([]byte, error) {
