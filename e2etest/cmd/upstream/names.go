@@ -31,7 +31,7 @@ kind: EndpointSlice
 metadata: {name: kube-dns-upstream, namespace: kube-system, labels: {kubernetes.io/service-name: kube-dns}}
 addressType: IPv4
 ports: [{name: dns, protocol: UDP, port: 53}]
-endpoints: [{addresses: [10.78.0.2]}]
+endpoints: [{addresses: [10.79.0.2]}]
 `
 
 // names answers Pods that ask for the name of a Service, as some tests have them do. It knows A and AAAA records of Services

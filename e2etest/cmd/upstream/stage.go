@@ -26,7 +26,7 @@ import (
 const clientName = "upstream-client"
 
 // clientAddresses are the client's. None may be in the /16 around the nodes' addresses.
-var clientAddresses = []netip.Prefix{netip.MustParsePrefix("10.78.0.2/24"), netip.MustParsePrefix("fd78::2/64")}
+var clientAddresses = []netip.Prefix{netip.MustParsePrefix("10.79.0.2/24"), netip.MustParsePrefix("fd79::2/64")}
 
 // pools has what the tests' Services get their addresses from: one pool for each family.
 const pools = `

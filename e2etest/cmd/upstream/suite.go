@@ -121,7 +121,7 @@ func (s suite) run(ctx context.Context, i int, e entry) (outcome, error) {
 	}
 	defer log.Close()
 	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "e2e.test"),
-		"--ginkgo.focus=^"+regexp.QuoteMeta(e.Name)+"$", "--ginkgo.no-color", "--ginkgo.vv", "--ginkgo.silence-skips",
+		"--ginkgo.focus="+regexp.QuoteMeta(e.Name)+"$", "--ginkgo.no-color", "--ginkgo.vv", "--ginkgo.silence-skips",
 		"--ginkgo.timeout="+limit.String(), "--ginkgo.json-report="+base+".json", "--ginkgo.junit-report="+base+".xml",
 		"--provider=skeleton", "--kubeconfig="+s.kubeconfig, "--host="+s.apiserver, "--kubectl-path="+s.kubectl,
 		"--disable-log-dump", "--e2e-output-dir="+s.results)
