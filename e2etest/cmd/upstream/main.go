@@ -21,21 +21,15 @@ import (
 )
 
 type options struct {
-	kubeconfig string
-	kubectl    string
-	bin        string // has e2e.test and gets the results
-	bridge     string
-	only       string
-	all        bool
-	jobs       int
+	bin  string // has e2e.test and gets the results
+	only string
+	all  bool
+	jobs int
 }
 
 func main() {
 	var o options
-	flag.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "of the kind cluster")
-	flag.StringVar(&o.kubectl, "kubectl", "kubectl", "the program kubectl")
 	flag.StringVar(&o.bin, "bin", "../bin/upstream", "folder that has e2e.test and gets the results")
-	flag.StringVar(&o.bridge, "bridge", "kind0", "bridge of the kind network")
 	flag.StringVar(&o.only, "only", "", "run only tests whose name matches this regular expression")
 	flag.BoolVar(&o.all, "all", false, "run the tests that do not apply too; whether they pass changes nothing")
 	flag.IntVar(&o.jobs, "jobs", 4, "how many tests run at a time")
@@ -53,7 +47,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	s := suite{options: o, results: filepath.Join(o.bin, "results")}
+	s := suite{bin: o.bin, results: filepath.Join(o.bin, "results"), jobs: o.jobs}
 	if err := errors.Join(os.RemoveAll(s.results), os.MkdirAll(s.results, 0o755)); err != nil {
 		return fmt.Errorf("make room for the results: %w", err)
 	}
@@ -71,7 +65,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err := lab.NeedRoot(); err != nil {
 		return err
 	}
-	s.stage, err = raise(ctx, o)
+	s.stage, err = raise(ctx, o.bin)
 	if err != nil {
 		return err
 	}

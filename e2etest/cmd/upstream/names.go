@@ -11,7 +11,6 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
 )
 
 // domain is what the names of the cluster's Services end in.
@@ -44,17 +43,17 @@ type names struct {
 
 // serveNames has the client answer for names, unless the cluster has a name service of its own.
 func (s *stage) serveNames(ctx context.Context) error {
-	found, err := s.kubectlDo(ctx, nil, "get", "service", "kube-dns", "-n", "kube-system", "--ignore-not-found", "-o", "name")
+	found, err := s.kubectl(ctx, nil, "get", "service", "kube-dns", "-n", "kube-system", "--ignore-not-found", "-o", "name")
 	if err != nil || len(found) > 0 {
 		return err
 	}
-	config, err := clientcmd.BuildConfigFromFlags("", s.kubeconfig)
+	config, err := s.Config()
 	if err != nil {
-		return fmt.Errorf("kubeconfig %s: %w", s.kubeconfig, err)
+		return err
 	}
 	n := &names{done: make(chan struct{})}
 	if n.client, err = kubernetes.NewForConfig(config); err != nil {
-		return fmt.Errorf("kubeconfig %s: %w", s.kubeconfig, err)
+		return fmt.Errorf("client of the API server: %w", err)
 	}
 	if n.conn, err = s.client.ListenPacket("udp4", clientAddresses[0].Addr().String()+":53"); err != nil {
 		return fmt.Errorf("listen for names: %w", err)

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -15,10 +14,9 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
-	corev1 "k8s.io/api/core/v1"
 
+	"github.com/lanyard-lb/lanyard/e2etest/kind"
 	"github.com/lanyard-lb/lanyard/e2etest/netspace"
 )
 
@@ -48,17 +46,21 @@ spec: {ipAddressPools: [upstream-ipv4, upstream-ipv6]}
 
 // stage is a kind cluster made ready for the tests, and the client that they run on.
 type stage struct {
-	options
-	nodes     []corev1.Node
-	workers   []corev1.Node
+	*kind.Cluster
+	bin       string
+	nodes     []kind.Node
 	apiserver string // its URL, for the client
 	client    *netspace.Namespace
 	undo      []func(ctx context.Context) error
 }
 
 // raise makes the client, gives the nodes a way to it, Pods names to ask for and an image, and the cluster its pools.
-func raise(ctx context.Context, o options) (*stage, error) {
-	s := &stage{options: o}
+func raise(ctx context.Context, bin string) (*stage, error) {
+	cluster, err := kind.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &stage{Cluster: cluster, bin: bin}
 	for _, step := range []func(context.Context) error{s.readNodes, s.plugIn, s.route, s.serveNames, s.loadImage, s.makePools} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, s.clear())
@@ -78,44 +80,23 @@ func (s *stage) clear() error {
 	return errors.Join(errs...)
 }
 
-func (s *stage) readNodes(ctx context.Context) error {
-	raw, err := s.kubectlDo(ctx, nil, "get", "nodes", "-o", "json")
-	if err != nil {
+func (s *stage) readNodes(ctx context.Context) (err error) {
+	if s.nodes, err = s.Nodes(ctx); err != nil {
 		return err
 	}
-	var list corev1.NodeList
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return fmt.Errorf("read the nodes: %w", err)
-	}
-	s.nodes = list.Items
 	for _, n := range s.nodes {
-		if _, control := n.Labels["node-role.kubernetes.io/control-plane"]; !control {
-			s.workers = append(s.workers, n)
-		} else if ip := internalIP(n); ip != "" {
-			s.apiserver = "https://" + net.JoinHostPort(ip, "6443")
+		if n.ControlPlane {
+			s.apiserver = "https://" + netip.AddrPortFrom(n.IPv4, 6443).String()
 		}
-	}
-	if s.apiserver == "" || len(s.workers) < 3 {
-		return fmt.Errorf("the cluster has %d workers and the API server %q; the tests want a control plane and 3 workers",
-			len(s.workers), s.apiserver)
 	}
 	return nil
 }
 
-func internalIP(n corev1.Node) string {
-	for _, a := range n.Status.Addresses {
-		if a.Type == corev1.NodeInternalIP {
-			return a.Address
-		}
-	}
-	return ""
-}
-
 // plugIn makes the client's namespace and connects it to the bridge.
 func (s *stage) plugIn(ctx context.Context) error {
-	bridge, err := netlink.LinkByName(s.bridge)
+	bridge, err := netlink.LinkByName(kind.Bridge)
 	if err != nil {
-		return fmt.Errorf("find the bridge %s: %w", s.bridge, err)
+		return fmt.Errorf("find the bridge %s: %w", kind.Bridge, err)
 	}
 	if err := unplug(); err != nil { // what a killed run left
 		return err
@@ -129,9 +110,9 @@ func (s *stage) plugIn(ctx context.Context) error {
 	port.Name, port.MasterIndex, port.Flags = clientName, bridge.Attrs().Index, net.FlagUp
 	port.PeerName, port.PeerNamespace = "eth0", netlink.NsFd(s.client.FD())
 	if err := netlink.LinkAdd(port); err != nil {
-		return fmt.Errorf("connect the client to %s: %w", s.bridge, err)
+		return fmt.Errorf("connect the client to %s: %w", kind.Bridge, err)
 	}
-	return s.address(bridge)
+	return s.address()
 }
 
 // route tells the nodes where the client is.
@@ -139,11 +120,11 @@ func (s *stage) route(ctx context.Context) error {
 	for _, n := range s.nodes {
 		for _, a := range clientAddresses {
 			to := a.Masked().String()
-			if _, err := s.on(ctx, n, nil, "ip", "route", "replace", to, "dev", "eth0"); err != nil {
+			if _, err := s.Exec(ctx, n.Name, "ip", "route", "replace", to, "dev", "eth0"); err != nil {
 				return err
 			}
 			s.undo = append(s.undo, func(ctx context.Context) error {
-				_, err := s.on(ctx, n, nil, "ip", "route", "del", to, "dev", "eth0")
+				_, err := s.Exec(ctx, n.Name, "ip", "route", "del", to, "dev", "eth0")
 				return err
 			})
 		}
@@ -156,13 +137,13 @@ func (s *stage) makePools(ctx context.Context) error {
 	if err := s.apply(ctx, pools); err != nil {
 		return err
 	}
-	_, err := s.kubectlDo(ctx, nil, "wait", "--for=condition=Ready", "--timeout=30s",
+	_, err := s.kubectl(ctx, nil, "wait", "--for=condition=Ready", "--timeout=30s",
 		"ipaddresspools.lanyard.dev/upstream-ipv4", "ipaddresspools.lanyard.dev/upstream-ipv6")
 	return err
 }
 
-// address gives the client its addresses, and routes to the subnets of the bridge.
-func (s *stage) address(bridge netlink.Link) error {
+// address gives the client its addresses, and routes to the subnets of the cluster's network.
+func (s *stage) address() error {
 	at := s.client.Netlink()
 	eth0, err := at.LinkByName("eth0")
 	if err != nil {
@@ -177,15 +158,8 @@ func (s *stage) address(bridge netlink.Link) error {
 	if err := at.LinkSetUp(eth0); err != nil {
 		return fmt.Errorf("bring the client's eth0 up: %w", err)
 	}
-	subnets, err := netlink.AddrList(bridge, netlink.FAMILY_ALL)
-	if err != nil {
-		return fmt.Errorf("read the addresses of %s: %w", s.bridge, err)
-	}
-	for _, subnet := range subnets {
-		if subnet.IP.IsLinkLocalUnicast() {
-			continue
-		}
-		to := &net.IPNet{IP: subnet.IP.Mask(subnet.Mask), Mask: subnet.Mask}
+	for _, subnet := range []string{kind.SubnetV4, kind.SubnetV6} {
+		to := ipNet(netip.MustParsePrefix(subnet))
 		if err := at.RouteReplace(&netlink.Route{LinkIndex: eth0.Attrs().Index, Dst: to}); err != nil {
 			return fmt.Errorf("give the client a route to %s: %w", to, err)
 		}
@@ -207,49 +181,33 @@ func unplug() error {
 	return netspace.Delete(clientName)
 }
 
-// loadImage copies the image of the tests' Pods from docker to the workers.
+// loadImage copies the image of the tests' Pods from docker to the nodes.
 func (s *stage) loadImage(ctx context.Context) error {
 	name, err := output(exec.CommandContext(ctx, filepath.Join(s.bin, "e2e.test"), "-agnhost"))
 	if err != nil {
 		return err
 	}
-	image, err := output(exec.CommandContext(ctx, "docker", "save", strings.TrimSpace(string(name))))
-	if err != nil {
+	tar := filepath.Join(s.bin, "agnhost.tar")
+	if _, err := output(exec.CommandContext(ctx, "docker", "save", "-o", tar, strings.TrimSpace(string(name)))); err != nil {
 		return err
 	}
-	var group errgroup.Group
-	for _, n := range s.workers {
-		group.Go(func() error {
-			_, err := s.on(ctx, n, bytes.NewReader(image), "ctr", "-n", "k8s.io", "images", "import", "-")
-			return err
-		})
-	}
-	return group.Wait()
-}
-
-// on runs a command on a node.
-func (s *stage) on(ctx context.Context, n corev1.Node, stdin *bytes.Reader, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "docker", append([]string{"exec", "-i", n.Name}, args...)...)
-	if stdin != nil {
-		cmd.Stdin = stdin
-	}
-	return output(cmd)
+	return s.LoadImage(ctx, tar)
 }
 
 // apply makes objects, to be removed when all is over.
 func (s *stage) apply(ctx context.Context, objects string) error {
-	if _, err := s.kubectlDo(ctx, strings.NewReader(objects), "apply", "-f", "-"); err != nil {
+	if _, err := s.kubectl(ctx, strings.NewReader(objects), "apply", "-f", "-"); err != nil {
 		return err
 	}
 	s.undo = append(s.undo, func(ctx context.Context) error {
-		_, err := s.kubectlDo(ctx, strings.NewReader(objects), "delete", "--ignore-not-found", "--timeout=30s", "-f", "-")
+		_, err := s.kubectl(ctx, strings.NewReader(objects), "delete", "--ignore-not-found", "--timeout=30s", "-f", "-")
 		return err
 	})
 	return nil
 }
 
-func (s *stage) kubectlDo(ctx context.Context, stdin *strings.Reader, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, s.kubectl, append([]string{"--kubeconfig", s.kubeconfig}, args...)...)
+func (s *stage) kubectl(ctx context.Context, stdin *strings.Reader, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, s.Kubectl(), append([]string{"--kubeconfig", s.Kubeconfig()}, args...)...)
 	if stdin != nil {
 		cmd.Stdin = stdin
 	}

@@ -27,9 +27,10 @@ const (
 )
 
 type suite struct {
-	options
 	*stage
-	results string
+	bin     string // has e2e.test
+	results string // gets what the tests print and report
+	jobs    int
 }
 
 // known are all tests that the binary has.
@@ -123,7 +124,7 @@ func (s suite) run(ctx context.Context, i int, e entry) (outcome, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "e2e.test"),
 		"--ginkgo.focus="+regexp.QuoteMeta(e.Name)+"$", "--ginkgo.no-color", "--ginkgo.vv", "--ginkgo.silence-skips",
 		"--ginkgo.timeout="+limit.String(), "--ginkgo.json-report="+base+".json", "--ginkgo.junit-report="+base+".xml",
-		"--provider=skeleton", "--kubeconfig="+s.kubeconfig, "--host="+s.apiserver, "--kubectl-path="+s.kubectl,
+		"--provider=skeleton", "--kubeconfig="+s.Kubeconfig(), "--host="+s.apiserver, "--kubectl-path="+s.Kubectl(),
 		"--disable-log-dump", "--e2e-output-dir="+s.results)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
