@@ -17,7 +17,7 @@ for command in "$@"; do
   case $command in
     docker) need docker docker.io ;;
     debootstrap) need debootstrap debootstrap ;;
-    agnhost) need busybox busybox-static; need curl curl; need nc.openbsd netcat-openbsd ;;
+    agnhost) need curl curl; need wget wget; need nc.openbsd netcat-openbsd ;;
     *) echo "usage: $0 [docker] [debootstrap] [agnhost]" >&2; exit 2 ;;
   esac
 done

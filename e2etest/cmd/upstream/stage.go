@@ -44,6 +44,31 @@ metadata: {name: upstream}
 spec: {ipAddressPools: [upstream-ipv4, upstream-ipv6]}
 `
 
+// dualStack gives Services both families of addresses, unless they say what they want, which the tests never do. Without it
+// they would be IPv4 only, and the test that asks for a Service's health on each address of a node could not pass: kube-proxy
+// answers in the Service's families.
+const dualStack = `
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicy
+metadata: {name: upstream-dual-stack}
+spec:
+  matchConstraints:
+    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [services]}]
+  matchConditions:
+  - name: unsaid
+    expression: '!has(object.spec.ipFamilyPolicy) && (!has(object.spec.type) || object.spec.type != "ExternalName")'
+  failurePolicy: Fail
+  reinvocationPolicy: Never
+  mutations:
+  - patchType: ApplyConfiguration
+    applyConfiguration: {expression: 'Object{spec: Object.spec{ipFamilyPolicy: "PreferDualStack"}}'}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicyBinding
+metadata: {name: upstream-dual-stack}
+spec: {policyName: upstream-dual-stack}
+`
+
 // stage is a kind cluster made ready for the tests, and the client that they run on.
 type stage struct {
 	*kind.Cluster
@@ -61,7 +86,8 @@ func raise(ctx context.Context, bin string) (*stage, error) {
 		return nil, err
 	}
 	s := &stage{Cluster: cluster, bin: bin}
-	for _, step := range []func(context.Context) error{s.readNodes, s.plugIn, s.route, s.serveNames, s.loadImage, s.makePools} {
+	steps := []func(context.Context) error{s.readNodes, s.plugIn, s.route, s.serveNames, s.loadImage, s.makePools, s.makeDualStack}
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, s.clear())
 		}
@@ -169,6 +195,27 @@ func (s *stage) address() error {
 
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// makeDualStack makes the policy dualStack and waits until the API server goes by it.
+func (s *stage) makeDualStack(ctx context.Context) error {
+	if err := s.apply(ctx, dualStack); err != nil {
+		return err
+	}
+	ctx, stop := context.WithTimeout(ctx, 30*time.Second)
+	defer stop()
+	for tick := time.NewTicker(100 * time.Millisecond); ; {
+		policy, err := s.kubectl(ctx, nil, "create", "service", "clusterip", "upstream-probe", "--tcp=80", "--dry-run=server",
+			"-o", "jsonpath={.spec.ipFamilyPolicy}")
+		if err == nil && string(policy) == "PreferDualStack" {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for Services to be dual-stack: the last was %q: %w", policy, errors.Join(ctx.Err(), err))
+		}
+	}
 }
 
 // unplug removes the client. It is no error if there is none.
