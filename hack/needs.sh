@@ -15,7 +15,7 @@ need gcc gcc
 need git git
 for command in "$@"; do
   case $command in
-    docker) need docker docker.io ;;
+    docker) need docker docker.io; docker info >/dev/null 2>&1 || need dockerd docker.io ;;
     debootstrap) need debootstrap debootstrap ;;
     agnhost) need curl curl; need wget wget; need nc.openbsd netcat-openbsd ;;
     *) echo "usage: $0 [docker] [debootstrap] [agnhost]" >&2; exit 2 ;;

@@ -274,7 +274,7 @@ func (s *stage) forbidden(t *testing.T) {
 	s.Owners(t, s.Assigned(t, "unreported", 1)...)
 	restarted := "n3"
 	labtest.Must(t, s.Speaker(restarted).Kill())
-	labtest.Must(t, os.RemoveAll(s.SpeakerStateDir(restarted)))
+	labtest.Must(t, os.RemoveAll(filepath.Join(s.StateDir(), "speaker", restarted)))
 	s.startSpeaker(t, restarted)
 	failed := ""
 	labtest.Eventually(t, 40*time.Second, func() error {
