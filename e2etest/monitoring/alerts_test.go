@@ -274,7 +274,7 @@ func (s *stage) forbidden(t *testing.T) {
 	s.Owners(t, s.Assigned(t, "unreported", 1)...)
 	restarted := "n3"
 	labtest.Must(t, s.Speaker(restarted).Kill())
-	labtest.Must(t, os.RemoveAll(filepath.Join(s.StateDir(), "speaker", restarted)))
+	labtest.Must(t, s.forget(restarted))
 	s.startSpeaker(t, restarted)
 	failed := ""
 	labtest.Eventually(t, 40*time.Second, func() error {
@@ -307,13 +307,18 @@ func (s *stage) bindings(t *testing.T, name string) string {
 	return text
 }
 
+// forget removes what a speaker has kept for its next start.
+func (s *stage) forget(node string) error {
+	return os.RemoveAll(filepath.Join(s.StateDir(), "speaker", node))
+}
+
 // noCRDs: who starts before the CRDs are there waits for them.
 func (s *stage) noCRDs(t *testing.T) {
 	_, err := s.Kubectl(labtest.Within(t, 40*time.Second), "delete", "crd", "l2advertisements.lanyard.dev")
 	labtest.Must(t, err)
 	for _, node := range s.Nodes() {
 		labtest.Must(t, s.Speaker(node).Kill())
-		labtest.Must(t, os.RemoveAll(s.SpeakerStateDir(node)))
+		labtest.Must(t, s.forget(node))
 		s.startSpeaker(t, node)
 	}
 	controller := s.Process("cp", "controller")
