@@ -83,6 +83,20 @@ race-lab: lab-build ## the lab suites with daemons that detect races (slow; thei
 bench-failover: lab-build build ## how long clients wait when a node or speaker goes: unplugged, killed, stopped (root; N=20 trials each, JSON=file, SPEAKER=flags)
 	@cd e2etest && go run ./cmd/benchfailover -n $(or $(N),20) -speaker '$(SPEAKER)' $(if $(JSON),-json $(abspath $(JSON)))
 
+.PHONY: upstream-build
+upstream-build: ## build Kubernetes' own tests of load balancers into bin/upstream (minutes the first time)
+	@cd e2etest/upstream && export CGO_ENABLED=0 && \
+	  go build -trimpath -ldflags='-s -w' -o ../../bin/upstream/agnhost k8s.io/kubernetes/test/images/agnhost && \
+	  go test -c -trimpath -ldflags='-s -w' -o ../../bin/upstream/e2e.test .
+
+.PHONY: e2e-upstream
+e2e-upstream: needs-upstream upstream-build kind-up image $(TOOLS)/helm ## run them on the kind cluster, with the chart (root; ONLY=pattern, ALL=1 also what does not apply)
+	@bin/kind-lab load $(PROGRAMS:%=bin/image/%.tar)
+	@hack/agnhost-image.sh "$$(bin/upstream/e2e.test -agnhost)" bin/upstream/agnhost
+	@$(TOOLS)/helm --kubeconfig bin/kind/kubeconfig upgrade --install lanyard charts/lanyard --namespace lanyard-system \
+	  --create-namespace --reset-values --set image.tag=$(VERSION) --wait >/dev/null
+	@cd e2etest && go run ./cmd/upstream $(if $(ONLY),-only '$(ONLY)') $(if $(ALL),-all)
+
 .PHONY: verify
 verify: verify-generated lint verify-chart ## everything that must hold besides the tests
 
@@ -97,9 +111,9 @@ verify-chart: $(addprefix $(TOOLS)/,chart helm helm3 kustomize kubeconform) ## l
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## vet and lint all modules
-	@$(TOOLS)/golangci-lint run ./...
-	@cd e2etest && ../$(TOOLS)/golangci-lint run ./...
-	@cd tools && ../$(TOOLS)/golangci-lint run ./...
+	@$(TOOLS)/golangci-lint run --allow-parallel-runners ./...
+	@cd e2etest && ../$(TOOLS)/golangci-lint run --allow-parallel-runners ./...
+	@cd tools && ../$(TOOLS)/golangci-lint run --allow-parallel-runners ./...
 
 ##@ Develop
 
@@ -120,6 +134,10 @@ needs: ## check that what the lab needs is installed; as root, install it
 .PHONY: needs-kind
 needs-kind: ## check, or install, what a kind cluster needs: docker, and debootstrap for our own node image
 	@./hack/needs.sh docker $(if $(NODE_IMAGE),,debootstrap)
+
+.PHONY: needs-upstream
+needs-upstream:
+	@./hack/needs.sh agnhost
 
 .PHONY: clean
 clean: ## remove what was built

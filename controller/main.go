@@ -52,7 +52,11 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 	if err != nil {
 		return err
 	}
-	queue := cluster.NewAllocationQueue()
+	queueMetrics, err := kube.NewQueueMetrics(cluster.Metrics())
+	if err != nil {
+		return err
+	}
+	queue := cluster.NewAllocationQueue(queueMetrics)
 	if err := queue.Drive(controller.New(controller.Config{
 		Class:   o.LBClass,
 		Writer:  cluster,

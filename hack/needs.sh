@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks for the commands that the lab and the race detector need, and for those that are named: docker, debootstrap.
-# As root on Debian it installs what is missing; otherwise it says exactly what to install.
+# Checks for the commands that the lab and the race detector need, and for those that are named: docker, debootstrap, and
+# agnhost for what the image of Kubernetes' own tests is made of. As root on Debian it installs what is missing; otherwise it
+# says exactly what to install.
 set -euo pipefail
 
 missing=()
@@ -14,9 +15,10 @@ need gcc gcc
 need git git
 for command in "$@"; do
   case $command in
-    docker) need docker docker.io ;;
+    docker) need docker docker.io; docker info >/dev/null 2>&1 || need dockerd docker.io ;;
     debootstrap) need debootstrap debootstrap ;;
-    *) echo "usage: $0 [docker] [debootstrap]" >&2; exit 2 ;;
+    agnhost) need curl curl; need wget wget; need nc.openbsd netcat-openbsd ;;
+    *) echo "usage: $0 [docker] [debootstrap] [agnhost]" >&2; exit 2 ;;
   esac
 done
 

@@ -96,6 +96,9 @@ func (c *Cluster) bin(name string) string { return filepath.Join(filepath.Dir(c.
 // Kubeconfig is the path of an administrator's kubeconfig.
 func (c *Cluster) Kubeconfig() string { return c.path("kubeconfig") }
 
+// Kubectl is the path of a kubectl of the cluster's version.
+func (c *Cluster) Kubectl() string { return c.path("bin/kubectl") }
+
 // Config is an administrator's access to the API server.
 func (c *Cluster) Config() (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig())

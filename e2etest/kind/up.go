@@ -82,7 +82,7 @@ func needRoot() error {
 
 // linkKubectl makes the folder bin/kind/bin, for a PATH.
 func (c *Cluster) linkKubectl() error {
-	link := c.path("bin/kubectl")
+	link := c.Kubectl()
 	if err := os.MkdirAll(path.Dir(link), 0o755); err != nil {
 		return err
 	}

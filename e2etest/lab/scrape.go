@@ -17,9 +17,14 @@ const (
 	HealthPort  = 7473
 )
 
+// Metrics returns what the product serves as its metrics on a host, in the text format.
+func (l *Lab) Metrics(ctx context.Context, host string) (string, error) {
+	return l.fetchLocal(ctx, host, MetricsPort, "/metrics")
+}
+
 // Metric reads one series of the product's metrics on a host, as in `lanyard_speaker_members{state="alive"}`.
 func (l *Lab) Metric(ctx context.Context, host, series string) (float64, error) {
-	text, err := l.fetchLocal(ctx, host, MetricsPort, "/metrics")
+	text, err := l.Metrics(ctx, host)
 	if err != nil {
 		return 0, err
 	}
@@ -33,7 +38,7 @@ func (l *Lab) Metric(ctx context.Context, host, series string) (float64, error) 
 
 // MetricSum adds up the series of a metric on a host that have all the labels given, each as in `by="stranger"`; none is 0.
 func (l *Lab) MetricSum(ctx context.Context, host, name string, labels ...string) (float64, error) {
-	text, err := l.fetchLocal(ctx, host, MetricsPort, "/metrics")
+	text, err := l.Metrics(ctx, host)
 	if err != nil {
 		return 0, err
 	}

@@ -20,6 +20,9 @@ import (
 // versionAnnotation, on a CustomResourceDefinition, is the version of the program that wrote it.
 const versionAnnotation = "lanyard.dev/version"
 
+// fieldOwner is what the API server notes down as the owner of what apply writes.
+const fieldOwner = "kubectl-lanyard"
+
 var crdKind = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
 
 // definitions are the CustomResourceDefinitions that belong to this program, by name.
@@ -83,7 +86,8 @@ func (c *command) putCRD(ctx context.Context, wanted *unstructured.Unstructured)
 	err := c.api.Get(ctx, client.ObjectKeyFromObject(wanted), have)
 	switch {
 	case apierrors.IsNotFound(err):
-		if err := c.api.Create(ctx, wanted); err != nil {
+		// By apply, and not by create: so the right to do it can be limited to these names.
+		if err := c.api.Patch(ctx, wanted, client.Apply, client.FieldOwner(fieldOwner)); err != nil { //nolint:staticcheck // of raw objects
 			return fmt.Errorf("create the CRD %s: %w", wanted.GetName(), err)
 		}
 		fmt.Fprintf(c.out, "%s created\n", wanted.GetName())

@@ -15,6 +15,7 @@ import (
 type Metrics struct {
 	addresses *prometheus.GaugeVec
 	decisions *prometheus.CounterVec
+	services  *prometheus.GaugeVec
 	latency   prometheus.Histogram
 	conflicts prometheus.Counter
 	faulty    *prometheus.GaugeVec
@@ -31,6 +32,10 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lanyard_allocations_total",
 			Help: "Statuses written on Services by result (assigned, partial or pending) and reason.",
+		}, []string{"result", "reason"}),
+		services: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "lanyard_services",
+			Help: "Services that this controller serves by what they have now: result (assigned, partial or pending) and reason.",
 		}, []string{"result", "reason"}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "lanyard_allocation_duration_seconds",
@@ -50,7 +55,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 			Help: "1 while this controller is the one that assigns addresses.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{m.addresses, m.decisions, m.latency, m.conflicts, m.faulty, m.leading} {
+	for _, c := range []prometheus.Collector{m.addresses, m.decisions, m.services, m.latency, m.conflicts, m.faulty, m.leading} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}
@@ -91,15 +96,40 @@ func (m *Metrics) pools(s config.Snapshot, usage map[string]ipam.Usage) {
 	}
 }
 
-// measure counts a status that has been written.
-func (c *Controller) measure(s *corev1.Service, d ipam.Decision) {
-	result := "assigned"
+// standing is what a Service has, and why.
+type standing struct{ result, reason string }
+
+func standingOf(d ipam.Decision) standing {
+	s := standing{"assigned", string(d.Reason)}
 	switch {
 	case len(d.Missing) > 0 && len(d.Assigned) > 0:
-		result = "partial"
+		s.result = "partial"
 	case len(d.Missing) > 0:
-		result = "pending"
+		s.result = "pending"
 	}
+	return s
+}
+
+// standings counts the Services that the ledger knows. mu is held.
+func (c *Controller) standings() map[standing]int {
+	count := map[standing]int{}
+	for d := range c.ledger.Decisions() {
+		count[standingOf(d)]++
+	}
+	return count
+}
+
+// standings sets how many Services there are of each.
+func (m *Metrics) standings(count map[standing]int) {
+	m.services.Reset()
+	for s, n := range count {
+		m.services.WithLabelValues(s.result, s.reason).Set(float64(n))
+	}
+}
+
+// measure counts a status that has been written.
+func (c *Controller) measure(s *corev1.Service, d ipam.Decision) {
+	result := standingOf(d).result
 	c.Metrics.decisions.WithLabelValues(result, string(d.Reason)).Inc()
 	name := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
 	c.mu.Lock()

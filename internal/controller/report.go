@@ -124,6 +124,7 @@ func (c *Controller) Report(ctx context.Context, objects config.Objects) error {
 	c.mu.Lock()
 	changed := c.ledger.Tick(c.Now())
 	usage, snapshot, faults, expiry := c.ledger.Usage(), c.snapshot, c.faults, c.ledger.Expiry()
+	standings := c.standings()
 	c.mu.Unlock()
 	if len(changed.Services)+len(changed.Reservations) > 0 {
 		c.follow(changed, types.NamespacedName{})
@@ -132,6 +133,7 @@ func (c *Controller) Report(ctx context.Context, objects config.Objects) error {
 		c.Queue.EnqueueReport(expiry.Sub(c.Now()))
 	}
 	c.Metrics.pools(snapshot, usage)
+	c.Metrics.standings(standings)
 	if !c.reports() {
 		return c.keepPools(ctx, objects, usage)
 	}

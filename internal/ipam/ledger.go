@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -67,6 +68,17 @@ func (c Changed) and(more Changed) Changed {
 
 // Decision returns what was decided for a Service; false when there is no request of it.
 func (l *Ledger) Decision(k Key) (Decision, bool) { return decisionOf(l.services, k) }
+
+// Decisions yields what was decided for each Service, in no order.
+func (l *Ledger) Decisions() iter.Seq[Decision] {
+	return func(yield func(Decision) bool) {
+		for _, e := range l.services {
+			if !yield(e.Decision) {
+				return
+			}
+		}
+	}
+}
 
 // ReservationDecision returns what was decided for a Reservation; false when it is not known.
 func (l *Ledger) ReservationDecision(k Key) (Decision, bool) { return decisionOf(l.reservations, k) }

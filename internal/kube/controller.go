@@ -65,9 +65,10 @@ type AllocationQueue struct {
 }
 
 // NewAllocationQueue adds a queue to the cluster's Run. Drive must be called before Run.
-func (c *Cluster) NewAllocationQueue() *AllocationQueue {
+func (c *Cluster) NewAllocationQueue(metrics *QueueMetrics) *AllocationQueue {
 	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[task](10*time.Millisecond, 30*time.Second)
-	return &AllocationQueue{cluster: c, queue: workqueue.NewTypedRateLimitingQueue(limiter)}
+	options := workqueue.TypedRateLimitingQueueConfig[task]{Name: "allocation", MetricsProvider: queueProvider{metrics}}
+	return &AllocationQueue{cluster: c, queue: workqueue.NewTypedRateLimitingQueueWithConfig(limiter, options)}
 }
 
 // Enqueue has Service called for each of the names, soon and once, however often they are enqueued until then.

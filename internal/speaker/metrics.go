@@ -26,6 +26,9 @@ type Metrics struct {
 	health    prometheus.Gauge
 	traffic   *prometheus.GaugeVec
 	problems  *prometheus.GaugeVec
+	silent    *prometheus.GaugeVec
+	stood     prometheus.Counter
+	passing   prometheus.Histogram
 }
 
 // NewMetrics returns metrics that stand in the registry.
@@ -73,13 +76,27 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 			Name: "lanyard_gossip_problems",
 			Help: "1 for each speaker that should run but that gossip has not reached for ten seconds, with the reason.",
 		}, []string{"peer", "reason"}),
+		silent: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "lanyard_speaker_unannounced_addresses",
+			Help: "Addresses of Services, in the whole cluster, that nobody announces as this node sees it, by reason.",
+		}, []string{"reason"}),
+		stood: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "lanyard_speaker_standstills_total",
+			Help: "How often this process stood still for so long that others may have taken its addresses over.",
+		}),
+		passing: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "lanyard_speaker_pass_seconds",
+			Help:    "How long it took to decide who announces what, and to have that done.",
+			Buckets: []float64{.0001, .0005, .001, .005, .01, .025, .05, .1, .25, .5, 1},
+		}),
 		waiting: takeovers{since: map[netip.Addr]time.Time{}},
 		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lanyard_speaker_reports_total",
 			Help: "Reports on Services by result: written, conflict (the Service had changed, tried again), failed (tried again).",
 		}, []string{"result"}),
 	}
-	for _, c := range []prometheus.Collector{m.members, m.owned, m.frames, m.conflicts, m.reports, m.refused, m.changes, m.failover, m.health, m.traffic, m.problems} {
+	for _, c := range []prometheus.Collector{m.members, m.owned, m.frames, m.conflicts, m.reports, m.refused, m.changes, m.failover,
+		m.health, m.traffic, m.problems, m.silent, m.stood, m.passing} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}
@@ -150,6 +167,12 @@ func (m *Metrics) passed(f placement.Facts, d placement.Decision) {
 	for _, f := range []string{"IPv4", "IPv6"} {
 		m.owned.WithLabelValues(f).Set(float64(owned[f]))
 		m.refused.WithLabelValues(f).Set(float64(taken[f]))
+	}
+	m.silent.Reset()
+	for _, v := range d.Verdicts {
+		if a := addressOf(v, nil); !a.announced() {
+			m.silent.WithLabelValues(string(a.why())).Inc()
+		}
 	}
 	for _, c := range d.Lost {
 		m.changes.WithLabelValues("lost", string(c.Cause)).Inc()

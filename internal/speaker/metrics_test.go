@@ -1,10 +1,14 @@
 package speaker
 
 import (
+	"maps"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
 func TestMetricsOfFrames(t *testing.T) {
@@ -47,6 +51,45 @@ func TestMetricsOfFrames(t *testing.T) {
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %v, want %v", name, got[name], want)
+		}
+	}
+}
+
+// TestMetricsOfSilence: what nobody announces is counted by reason, and no longer once somebody does.
+func TestMetricsOfSilence(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m, err := NewMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ip := netip.MustParseAddr("10.1.0.1")
+	for _, step := range []struct {
+		verdict placement.Verdict
+		want    map[string]float64
+	}{
+		{placement.Verdict{IP: ip, Reason: placement.NoEligibleNode}, map[string]float64{"NoEligibleNode": 1}},
+		{placement.Verdict{IP: ip, Owner: "n2", Reason: placement.Settling}, map[string]float64{"Settling": 1}},
+		{placement.Verdict{IP: ip, Owner: "n2", Reason: placement.AddressConflict,
+			Claim: placement.Claim{Phase: placement.Taken, Since: time.Unix(1, 0)}}, map[string]float64{"AddressConflict": 1}},
+		{placement.Verdict{IP: ip, Owner: "n2", Reason: placement.NoEndpoint,
+			Claim: placement.Claim{Phase: placement.Announcing, Since: time.Unix(1, 0)}}, map[string]float64{}},
+	} {
+		m.passed(placement.Facts{}, placement.Decision{Verdicts: []placement.Verdict{step.verdict}})
+		got := map[string]float64{}
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() != "lanyard_speaker_unannounced_addresses" {
+				continue
+			}
+			for _, metric := range f.GetMetric() {
+				got[metric.GetLabel()[0].GetValue()] = metric.GetGauge().GetValue()
+			}
+		}
+		if !maps.Equal(got, step.want) {
+			t.Errorf("%s: have %v, want %v", step.verdict.Reason, got, step.want)
 		}
 	}
 }

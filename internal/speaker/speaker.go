@@ -232,6 +232,9 @@ func (s *Speaker) decide(ctx context.Context) error {
 			s.setSettled()
 		}
 		stood, back := s.Pulse.Stood(), apart
+		if stood {
+			s.Metrics.stood.Inc()
+		}
 		if apart = s.apart(); stood || back && !apart {
 			s.catchUp(ctx, stood)
 		}
@@ -374,6 +377,7 @@ func (s *Speaker) pass(f placement.Facts) (wake <-chan time.Time) {
 	s.Metrics.taken(d.Taken, lost, f.Now)
 	err := s.Announcer.Set(announce.Want{Interfaces: f.Reports[s.Node].Interfaces, Announcements: d.Announcements, Peers: s.peers(f)})
 	s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: d.Claims, Leaving: f.Leaving})
+	s.Metrics.passing.Observe(time.Since(f.Now).Seconds())
 	if err != nil {
 		_ = level.Error(s.Logger).Log("msg", "not everything could be announced, trying again", "err", err)
 	}

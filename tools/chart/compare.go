@@ -64,10 +64,37 @@ func differ(path string, a, b any) (all []difference) {
 		}
 		return all
 	}
+	if textA, textB, ok := texts(a, b); ok && textA != textB {
+		return append(all, excerpts(path, textA, textB))
+	}
 	if !reflect.DeepEqual(a, b) {
 		all = append(all, difference{path, shown(a, true), shown(b, true)})
 	}
 	return all
+}
+
+// excerpt is how much of a long text is shown.
+const excerpt = 60
+
+func texts(a, b any) (textA, textB string, ok bool) {
+	textA, okA := a.(string)
+	textB, okB := b.(string)
+	return textA, textB, okA && okB
+}
+
+// excerpts shows of long texts what is about the first byte that differs.
+func excerpts(path, a, b string) difference {
+	if len(a) <= 2*excerpt && len(b) <= 2*excerpt {
+		return difference{path, shown(a, true), shown(b, true)}
+	}
+	same := 0
+	for same < len(a) && same < len(b) && a[same] == b[same] {
+		same++
+	}
+	cut := func(s string) string {
+		return fmt.Sprintf("...%q...", s[max(0, same-excerpt):min(len(s), same+excerpt)])
+	}
+	return difference{fmt.Sprintf("%s, at byte %d,", path, same), cut(a), cut(b)}
 }
 
 func shown(v any, there bool) string {

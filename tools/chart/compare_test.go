@@ -50,6 +50,18 @@ func TestDifferences(t *testing.T) {
 	}
 }
 
+// TestLongTexts wants to see of long texts only where they differ.
+func TestLongTexts(t *testing.T) {
+	long := strings.Repeat("x", 1000)
+	all := differ(".data", object{"a": long + "1" + long}, object{"a": long + "2" + long})
+	if len(all) != 1 || !strings.Contains(all[0].path, ".data.a, at byte 1000") || len(all[0].a) > 200 || !strings.Contains(all[0].b, "2") {
+		t.Errorf("the differences are %+v, want one, around byte 1000", all)
+	}
+	if all := differ("", long, long+"\n"); len(all) != 1 || !strings.Contains(all[0].b, `\n`) {
+		t.Errorf("the differences are %+v, want one, at the end", all)
+	}
+}
+
 // TestParse wants a key that is there twice refused: the API server would take one of them.
 func TestParse(t *testing.T) {
 	if _, err := parse([]byte("kind: A\nkind: B\n")); err == nil {
