@@ -43,7 +43,7 @@ kind-down: $(TOOLS)/kind ## remove the kind cluster, its network and what was ch
 	@$(KIND_LAB) down
 
 # The suites of behaviour that also run on kind, and what only kubelets show.
-SUITES ?= suite layer2 allocation
+SUITES ?= suite layer2
 
 .PHONY: kind-images
 kind-images: image ## build the images that the suites need on kind: the product's, and the backend of the tests
@@ -52,7 +52,7 @@ kind-images: image ## build the images that the suites need on kind: the product
 	  -arch $$arch -tar-arch $$arch backend
 
 .PHONY: e2e-kind
-e2e-kind: kind-up build kind-images $(TOOLS)/helm ## the suites on a kind cluster, with the chart (SUITES="suite layer2 allocation", RUN=pattern)
+e2e-kind: kind-up build kind-images $(TOOLS)/helm ## the suites on a kind cluster, with the chart (SUITES="suite layer2 allocation ..." RUN=pattern)
 	@cd e2etest && LANYARD_GROUND=kind go test -count=1 -timeout 60m -p 1 $(if $(RUN),-run '$(RUN)') $(SUITES:%=./%/...)
 
 .PHONY: lab-build
