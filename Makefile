@@ -71,7 +71,7 @@ test-unit: ## unit, property, fuzz-seed and veth tests; the largest simulations 
 	go test -run TestClaimsDontSlowDetection ./internal/membership -members 100
 
 .PHONY: test-lab
-test-lab: lab-build build ## the suites against a real API server, real kube-proxies and real ARP and NDP
+test-lab: lab-build build $(TOOLS)/promtool ## the suites against a real API server, real kube-proxies and real ARP and NDP
 	@if [ "$$(id -u)" != 0 ]; then echo "LEFT OUT: the lab suites need root (network namespaces)"; else cd e2etest && go test -race -timeout 60m -p 1 ./...; fi
 
 .PHONY: race-lab
@@ -98,7 +98,7 @@ e2e-upstream: needs-upstream upstream-build kind-up image $(TOOLS)/helm ## run t
 	@cd e2etest && go run ./cmd/upstream $(if $(ONLY),-only '$(ONLY)') $(if $(ALL),-all)
 
 .PHONY: verify
-verify: verify-generated lint verify-chart ## everything that must hold besides the tests
+verify: verify-generated lint verify-chart verify-monitoring ## everything that must hold besides the tests
 
 .PHONY: verify-generated
 verify-generated: generate ## check that generated files are current
@@ -108,6 +108,11 @@ verify-generated: generate ## check that generated files are current
 verify-chart: $(addprefix $(TOOLS)/,chart helm helm3 kustomize kubeconform) ## lint and render the chart with many values, check it against schemas and config/ (no cluster)
 	@cd tools && go test ./...
 	@$(TOOLS)/chart verify
+
+.PHONY: verify-monitoring
+verify-monitoring: $(TOOLS)/promtool ## test the alert rules on recorded and made-up metrics, and the dashboard's queries (no cluster)
+	@go test -count=1 -run 'TestMetrics|TestQueries|TestAlerts|TestReasons' ./internal
+	@cd e2etest && go test -count=1 -run 'TestRules|TestEveryAlertFires|TestDashboard' ./monitoring
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## vet and lint all modules
@@ -149,6 +154,11 @@ $(TOOLS)/chart: $(wildcard tools/chart/*.go) tools/go.mod tools/go.sum
 $(TOOLS)/helm3: tools/go.mod tools/go.sum
 	@echo "building helm 3"
 	@cd tools && go build -o ../$@ helm.sh/helm/v3/cmd/helm
+
+# A module of its own: what promtool needs is as much as all other tools do. Its service discovery is left out.
+$(TOOLS)/promtool: tools/promtool/go.mod tools/promtool/go.sum
+	@echo "building promtool"
+	@cd tools/promtool && CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -tags remove_all_sd -o ../../$@ github.com/prometheus/prometheus/cmd/promtool
 
 $(TOOLS)/%: tools/go.mod tools/go.sum
 	@echo "building $*"

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -104,8 +103,7 @@ func (s *stage) expect(t *testing.T, name string, firing map[string]int, meanwhi
 	labtest.Must(t, err)
 	file := filepath.Join(dir, name+".yaml")
 	labtest.Must(t, os.WriteFile(file, []byte(r.unitTest(t.Name(), where, firing)), 0o644))
-	promtool := exec.CommandContext(labtest.Within(t, time.Minute), filepath.Join(root, "bin/tools/promtool"), "test", "rules", file)
-	if out, err := promtool.CombinedOutput(); err != nil {
+	if out, err := promtool(t, "test", "rules", file); err != nil {
 		t.Errorf("%v: %s", err, out)
 		return
 	}
@@ -146,7 +144,7 @@ func (s *stage) unmet(t *testing.T) {
 		s.Create(t, inPool(fmt.Sprintf("full-%d", i), "full"))
 	}
 	s.Create(t, inPool("nowhere", "missing"))
-	s.Create(t, strings.Replace(labtest.ServiceYAML("odd"), "name: odd", `name: odd, annotations: {lanyard.dev/addresses: "none"}`, 1))
+	s.Create(t, asking("odd", "none"))
 	s.Create(t, labtest.PoolYAML("overlapping", "[10.77.0.230]", true))
 	s.counted(t, "cp", 1, "lanyard_services", `reason="PoolExhausted"`)
 	s.counted(t, "cp", 1, "lanyard_services", `reason="NoPool"`)
@@ -168,25 +166,43 @@ func inPool(service, pool string) string {
 	return strings.Replace(labtest.ServiceYAML(service), "name: "+service, fmt.Sprintf("name: %s, annotations: {lanyard.dev/pool: %s}", service, pool), 1)
 }
 
-// stranger: somebody uses an address before it is announced, and one that is announced.
+// stranger: somebody uses an address that a Service asks for by name, one that it is given by chance, and one that is announced.
 func (s *stage) stranger(t *testing.T) {
-	s.Pool(t, "wanted", "[10.77.0.240-10.77.0.241]")
+	s.Pool(t, "wanted", "[10.77.0.240-10.77.0.243]")
 	s.Advertise(t, "wanted", "ipAddressPools: [wanted]")
-	taken, contested := netip.MustParseAddr("10.77.0.240"), netip.MustParseAddr("10.77.0.241")
-	labtest.Must(t, s.Squat(stranger, taken))
-	t.Cleanup(func() { _ = s.Unsquat(stranger, taken) })
-	s.Create(t, strings.Replace(labtest.ServiceYAML("taken"), "name: taken", `name: taken, annotations: {lanyard.dev/addresses: 10.77.0.240}`, 1))
-	s.counted(t, "cp", 1, "lanyard_pool_addresses", `state="quarantined"`)
-	s.counted(t, "cp", 1, "lanyard_services", `reason="Quarantined"`)
-	s.Create(t, strings.Replace(labtest.ServiceYAML("contested"), "name: contested", `name: contested, annotations: {lanyard.dev/addresses: 10.77.0.241}`, 1))
-	owner := s.Owner(t, contested)
-	labtest.Must(t, s.Squat(stranger, contested))
-	t.Cleanup(func() { _ = s.Unsquat(stranger, contested) })
+	var squatted []netip.Addr
+	squat := func(text string) netip.Addr {
+		ip := netip.MustParseAddr(text)
+		labtest.Must(t, s.Squat(stranger, ip))
+		squatted = append(squatted, ip)
+		return ip
+	}
+	t.Cleanup(func() { _ = s.Unsquat(stranger, squatted...) })
+	squat("10.77.0.240")
+	squat("10.77.0.241")
+	s.Create(t, asking("taken", "10.77.0.240"))
+	s.Create(t, asking("contested", "10.77.0.243"))
+	s.Create(t, inPool("chance", "wanted"))
+	s.counted(t, "cp", 1, "lanyard_pool_addresses", `state="quarantined"`, `pool="wanted"`)
+	labtest.Eventually(t, 20*time.Second, func() error {
+		for _, node := range s.Nodes() {
+			if n, err := s.MetricSum(t.Context(), node, "lanyard_speaker_taken_addresses"); err == nil && n > 0 {
+				return nil
+			}
+		}
+		return errors.New("no speaker finds an address taken")
+	})
+	owner := s.Owner(t, netip.MustParseAddr("10.77.0.243"))
+	contested := squat("10.77.0.243")
+	labtest.Must(t, s.Proclaim(stranger, contested))
 	s.counted(t, owner, 1, "lanyard_layer2_conflicts_total", `by="stranger"`)
-	s.expect(t, "stranger", map[string]int{"LanyardAddressTaken": 1, "LanyardAddressContested": 1, "LanyardRequestsUnmet": 1}, func() {
+	s.expect(t, "stranger", map[string]int{"LanyardAddressTaken": 2, "LanyardAddressContested": 1}, func() {
 		labtest.Must(t, s.Proclaim(stranger, contested))
 	})
-	labtest.Must(t, errors.Join(s.Unsquat(stranger, taken), s.Unsquat(stranger, contested)))
+}
+
+func asking(service, ip string) string {
+	return strings.Replace(labtest.ServiceYAML(service), "name: "+service, fmt.Sprintf("name: %s, annotations: {lanyard.dev/addresses: %q}", service, ip), 1)
 }
 
 // blocked: a firewall keeps the gossip of one node from the others.
@@ -263,41 +279,32 @@ func (s *stage) leads(t *testing.T) {
 	s.counted(t, "cp", 1, "lanyard_controller_leading")
 }
 
-// forbidden: the speakers have lost their rights. What they watch they see until the API server ends the watch; writes fail
-// at once.
+// forbidden: speakers that start without rights.
 func (s *stage) forbidden(t *testing.T) {
-	ctx := labtest.Within(t, 30*time.Second)
-	binding := s.bindings(t, "lanyard-speaker")
-	_, err := s.Kubectl(ctx, "delete", "clusterrolebinding", "lanyard-speaker")
+	binding := s.binding(t, "lanyard-speaker")
+	_, err := s.Kubectl(labtest.Within(t, 30*time.Second), "delete", "clusterrolebinding", "lanyard-speaker")
 	labtest.Must(t, err)
-	s.Create(t, labtest.ServiceYAML("unreported"))
-	s.Owners(t, s.Assigned(t, "unreported", 1)...)
-	restarted := "n3"
-	labtest.Must(t, s.Speaker(restarted).Kill())
-	labtest.Must(t, s.forget(restarted))
-	s.startSpeaker(t, restarted)
-	failed := ""
-	labtest.Eventually(t, 40*time.Second, func() error {
-		for _, node := range s.Others(restarted) {
-			if n, err := s.MetricSum(t.Context(), node, "lanyard_speaker_reports_total", `result="failed"`); err == nil && n > 0 {
-				failed = node
-				return nil
-			}
-		}
-		return errors.New("no report has failed")
-	})
-	t.Logf("%s could not report", failed)
-	s.counted(t, restarted, 1, "rest_client_requests_total", `code="403"`)
-	s.expect(t, "forbidden", map[string]int{
-		"LanyardForbidden": 2, "LanyardReportsFail": 1, // who reports, and who begins anew
-		"LanyardSpeakerNotServing": 1,
-	}, func() {})
-	labtest.Must(t, s.Apply(ctx, binding))
+	s.beginAnew(t)
+	for _, node := range s.Nodes() {
+		s.counted(t, node, 1, "rest_client_requests_total", `code="403"`)
+	}
+	s.expect(t, "forbidden", map[string]int{"LanyardForbidden": 3, "LanyardSpeakerNotServing": 3}, func() {})
+	labtest.Must(t, s.Apply(labtest.Within(t, 30*time.Second), binding))
 	s.AllTogether(t)
 }
 
-// bindings is a ClusterRoleBinding as it is, to apply it again.
-func (s *stage) bindings(t *testing.T, name string) string {
+// beginAnew starts the speakers anew, with nothing kept.
+func (s *stage) beginAnew(t *testing.T) {
+	t.Helper()
+	for _, node := range s.Nodes() {
+		labtest.Must(t, s.Speaker(node).Kill())
+		labtest.Must(t, os.RemoveAll(filepath.Join(s.StateDir(), "speaker", node)))
+		s.startSpeaker(t, node)
+	}
+}
+
+// binding is a ClusterRoleBinding as it is, to apply it again.
+func (s *stage) binding(t *testing.T, name string) string {
 	t.Helper()
 	text, err := s.Kubectl(labtest.Within(t, 20*time.Second), "get", "clusterrolebinding", name, "-o",
 		`go-template={"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"{{.metadata.name}}"},`+
@@ -307,20 +314,11 @@ func (s *stage) bindings(t *testing.T, name string) string {
 	return text
 }
 
-// forget removes what a speaker has kept for its next start.
-func (s *stage) forget(node string) error {
-	return os.RemoveAll(filepath.Join(s.StateDir(), "speaker", node))
-}
-
 // noCRDs: who starts before the CRDs are there waits for them.
 func (s *stage) noCRDs(t *testing.T) {
 	_, err := s.Kubectl(labtest.Within(t, 40*time.Second), "delete", "crd", "l2advertisements.lanyard.dev")
 	labtest.Must(t, err)
-	for _, node := range s.Nodes() {
-		labtest.Must(t, s.Speaker(node).Kill())
-		labtest.Must(t, s.forget(node))
-		s.startSpeaker(t, node)
-	}
+	s.beginAnew(t)
 	controller := s.Process("cp", "controller")
 	labtest.Must(t, controller.Term())
 	_, err = controller.Wait(labtest.Within(t, 20*time.Second))
