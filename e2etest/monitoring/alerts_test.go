@@ -37,6 +37,7 @@ func TestAlerts(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(root, "bin/tools/promtool")); err != nil {
 		t.Fatalf("%v: make bin/tools/promtool", err)
 	}
+	lab.Need(t, lab.NodeFiles)
 	s := &stage{Cluster: labtest.Install(t, lab.Options{Nodes: 3, Clients: 2})}
 	key := secret()
 	for _, node := range s.Nodes() {

@@ -30,8 +30,8 @@ type operator struct {
 
 func newOperator(t *testing.T) *operator {
 	t.Helper()
+	lab.Need(t, lab.NodeFiles) // nor may a cluster that others use lose what is taken away here
 	o := &operator{labtest.Serve(t, lab.Options{Nodes: 2, Clients: 1}), t.TempDir()}
-	o.Need(t, lab.NodeFiles) // what is taken away here is everybody's
 	bin, err := filepath.Abs(root + "/bin")
 	labtest.Must(t, err)
 	for name, program := range map[string]string{"kubectl": "controlplane", "kubectl-lanyard": "kubectl-lanyard"} {
