@@ -43,7 +43,7 @@ kind-down: $(TOOLS)/kind ## remove the kind cluster, its network and what was ch
 	@$(KIND_LAB) down
 
 # The suites of behaviour that also run on kind, and what only kubelets show.
-SUITES ?= suite layer2
+SUITES ?= suite layer2 kubelet
 
 .PHONY: kind-images
 kind-images: image ## build the images that the suites need on kind: the product's, and the backend of the tests

@@ -16,6 +16,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
+// imageRegistry begins the names of all images.
+const imageRegistry = "ghcr.io/lanyard-lb"
+
 // images are those that the pods of a test need. `make kind-images` writes each to bin/image/NAME.tar.
 var images = []string{"controller", "speaker", "kubectl-lanyard", "backend"}
 

@@ -15,7 +15,7 @@ import (
 )
 
 // backendImage is the name of the image of cmd/backend, without its tag.
-const backendImage = "ghcr.io/lanyard-lb/backend"
+const backendImage = imageRegistry + "/backend"
 
 // pod runs the backend in a container. Its readiness probe asks every second, and believes the first answer.
 func (k *onKind) pod(p Pod) *corev1.Pod {

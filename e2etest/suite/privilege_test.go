@@ -1,7 +1,6 @@
 package suite
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,16 +11,17 @@ import (
 	"time"
 
 	"github.com/lanyard-lb/lanyard/e2etest/lab"
+	"github.com/lanyard-lb/lanyard/e2etest/labtest"
 )
 
 // TestPrivilege: what the daemons may do while they serve, and what a speaker leaves on its node.
 func TestPrivilege(t *testing.T) {
 	c := install(t, lab.Options{Nodes: 2, Clients: 1})
-	before := map[string]traces{}
+	before := map[string]labtest.Traces{}
 	for _, node := range c.Nodes() {
 		c.RunWeb(t, node, "web-"+node)
-		c.settled(t, node)
-		before[node] = c.traces(t, node)
+		c.Settled(t, node)
+		before[node] = c.Traces(t, node)
 	}
 	c.StartSpeakers(t)
 	c.Pool(t, "lan", "[10.77.0.200-10.77.0.207, fd77::200-fd77::207]")
@@ -50,7 +50,9 @@ func TestPrivilege(t *testing.T) {
 				t.Fatalf("%s owns nothing: %v", node, owners)
 			}
 			t.Logf("%s owns %d addresses", node, count)
-			c.traces(t, node).same(t, before[node], node, "addresses", "routes", "rules", "neighbours", "sysctls")
+			if err := c.Traces(t, node).Compare(before[node], "addresses", "routes", "rules", "neighbours", "sysctls"); err != nil {
+				t.Errorf("%s: %v", node, err)
+			}
 		}
 	})
 	t.Run("nothing on the node afterwards", func(t *testing.T) {
@@ -59,7 +61,9 @@ func TestPrivilege(t *testing.T) {
 			must(t, speaker.Term())
 			_, err := speaker.Wait(within(t, 10*time.Second))
 			must(t, err)
-			c.traces(t, node).same(t, before[node], node, "addresses", "routes", "rules", "neighbours", "sysctls", "groups", "links")
+			if err := c.Traces(t, node).Compare(before[node], "addresses", "routes", "rules", "neighbours", "sysctls", "groups", "links"); err != nil {
+				t.Errorf("%s: %v", node, err)
+			}
 		}
 		c.Silent(t, time.Second, ips...)
 	})
@@ -105,63 +109,4 @@ func procStatus(t *testing.T, file string) map[string]string {
 		}
 	}
 	return fields
-}
-
-// traces is what can be left on a node, by name, as text.
-type traces map[string]string
-
-// looks are the commands that show it. The neighbour entries that the kernel learns by itself come and go; only those that
-// a program puts there are of interest.
-var looks = map[string]string{
-	"addresses":  "ip address show",
-	"routes":     "ip -4 route show table all; ip -6 route show table all",
-	"rules":      "ip -4 rule; ip -6 rule",
-	"neighbours": "ip neighbour show nud permanent; ip neighbour show proxy; ip -6 neighbour show proxy",
-	"sysctls":    "grep -r . /proc/sys/net/ipv4 /proc/sys/net/ipv6 /proc/sys/net/core 2>/dev/null || true",
-	"groups":     "ip maddress show dev eth0",
-	"links":      "ip -details link show | sed 's/_timer *[0-9.]*//g'", // a bridge's timers run
-}
-
-// settled waits until the kernel of a node has found no address of its own to be a duplicate, as those of a new pod's link.
-func (c *cluster) settled(t *testing.T, node string) {
-	t.Helper()
-	eventually(t, 10*time.Second, func() error {
-		out, err := c.Host(node).Exec(within(t, 10*time.Second), "ip", "address", "show", "tentative")
-		if err == nil && out != "" {
-			err = errors.New(out)
-		}
-		return err
-	})
-}
-
-func (c *cluster) traces(t *testing.T, node string) traces {
-	t.Helper()
-	seen := traces{}
-	for name, command := range looks {
-		out, err := c.Host(node).Exec(within(t, 10*time.Second), "sh", "-c", command)
-		must(t, err)
-		seen[name] = out
-	}
-	return seen
-}
-
-// same compares some of what is seen with what was seen before, line by line.
-func (now traces) same(t *testing.T, before traces, node string, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		if before[name] == "" && name != "neighbours" {
-			t.Errorf("%q showed nothing on %s: the test is blind", looks[name], node)
-		}
-		was, is := strings.Split(before[name], "\n"), strings.Split(now[name], "\n")
-		for _, line := range is {
-			if !slices.Contains(was, line) {
-				t.Errorf("%s of %s: new: %s", name, node, line)
-			}
-		}
-		for _, line := range was {
-			if !slices.Contains(is, line) {
-				t.Errorf("%s of %s: gone: %s", name, node, line)
-			}
-		}
-	}
 }

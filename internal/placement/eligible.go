@@ -25,6 +25,7 @@ type group struct {
 	reason Reason
 	// unclaimed counts the addresses of the group that are still to be placed in this pass.
 	unclaimed int
+	punctual  *group // see timely
 }
 
 // candidate is one node that may own an address.
@@ -33,6 +34,7 @@ type candidate struct {
 	hash       uint64
 	weight     int
 	interfaces []string
+	late       bool // cordoned, or not ready for long: it comes in only where nobody else does
 }
 
 func newGroup(nodes []candidate, stray bool, empty Reason) *group {
@@ -58,6 +60,19 @@ func newGroup(nodes []candidate, stray bool, empty Reason) *group {
 func (g *group) has(node string) bool {
 	_, has := g.at[node]
 	return has
+}
+
+// timely returns the group without those that come in only where nobody else does.
+func (g *group) timely() *group {
+	if g.punctual == nil {
+		g.punctual = g
+		rest := slices.DeleteFunc(slices.Clone(g.nodes), func(c candidate) bool { return c.late })
+		if len(rest) > 0 && len(rest) < len(g.nodes) {
+			g.punctual = newGroup(rest, g.stray, g.reason)
+			g.punctual.punctual = g.punctual
+		}
+	}
+	return g.punctual
 }
 
 func (g *group) prefers(node string) bool {
@@ -227,16 +242,15 @@ func (a *Advertisement) allows(name string) bool {
 }
 
 // gather looks for the nodes that may own an address: with an interface whose subnet contains it, or, for a
-// stray one, with any. A node that is cordoned, or has not been
-// ready for long, comes in only where nobody else does.
+// stray one, with any.
 func (p *pass) gather(ip netip.Addr, ads []*Advertisement, stray bool) *group {
-	var ready, late []candidate
+	var nodes []candidate
 	empty := NoEligibleNode
 	for _, name := range p.Members {
 		if !p.mayOwn(name) {
 			continue
 		}
-		c := candidate{name: name, hash: xxhash.Sum64String(name)}
+		c := candidate{name: name, hash: xxhash.Sum64String(name), late: p.Nodes[name].Cordoned || p.lateFor(name)}
 		for _, ad := range ads {
 			if !ad.Nodes[name] {
 				continue
@@ -253,18 +267,11 @@ func (p *pass) gather(ip netip.Addr, ads []*Advertisement, stray bool) *group {
 				}
 			}
 		}
-		switch {
-		case len(c.interfaces) == 0:
-		case p.Nodes[name].Cordoned, p.lateFor(name):
-			late = append(late, c)
-		default:
-			ready = append(ready, c)
+		if len(c.interfaces) > 0 {
+			nodes = append(nodes, c)
 		}
 	}
-	if len(ready) == 0 {
-		ready = late
-	}
-	return newGroup(ready, stray, empty)
+	return newGroup(nodes, stray, empty)
 }
 
 func (i Interface) reaches(ip netip.Addr) bool {
@@ -291,22 +298,56 @@ func (p *pass) lateFor(name string) bool {
 	return true
 }
 
-// serving narrows a group down to the nodes that serve every Service of an address that only some nodes serve.
-// nobody says that no Service with it is served at all; then it is the whole group.
-func (p *pass) serving(g *group, services []*Service) (_ *group, nobody bool) {
-	nobody = !slices.ContainsFunc(services, func(s *Service) bool { return s.Served })
-	demanding := slices.DeleteFunc(slices.Clone(services), func(s *Service) bool { return !s.Local || !s.Served })
+// lingering is how long an address stays where its endpoints are about to go, or where the node is to be left, when another node has
+// an endpoint: it may be new, and kube-proxy, which writes its rules once a second at most, not know of it yet.
+const lingering = time.Second
+
+// serving narrows the group of an address down to the nodes that serve every Service with it that only some nodes serve, those whose
+// endpoints of one are all about to go only where nobody else does, and to those that are not late. nobody says that no Service
+// with the address is served at all; then nobody's endpoints matter.
+func (p *pass) serving(a *address) (_ *group, nobody bool) {
+	nobody = !slices.ContainsFunc(a.services, func(s *Service) bool { return s.Served })
+	demanding := slices.DeleteFunc(slices.Clone(a.services), func(s *Service) bool { return !s.Local || !s.Served })
 	if len(demanding) == 0 {
-		return g, nobody
+		return a.group.timely(), nobody
 	}
-	var fit []candidate
-	for _, c := range g.nodes {
-		if !slices.ContainsFunc(demanding, func(s *Service) bool { return !s.servedOn(c.name) }) {
-			fit = append(fit, c)
+	var fit, lasting []candidate
+	for _, c := range a.group.nodes {
+		if slices.ContainsFunc(demanding, func(s *Service) bool { return !s.servedOn(c.name) }) {
+			continue
+		}
+		fit = append(fit, c)
+		if !slices.ContainsFunc(demanding, func(s *Service) bool { return s.fadesOn(c.name) }) {
+			lasting = append(lasting, c)
 		}
 	}
-	if len(fit) == len(g.nodes) {
-		return g, false
+	all := a.group
+	if len(fit) < len(all.nodes) {
+		all = newGroup(fit, a.group.stray, NoEligibleNode)
 	}
-	return newGroup(fit, g.stray, NoEligibleNode), false
+	best := all.timely()
+	if len(lasting) > 0 && len(lasting) < len(fit) {
+		best = newGroup(lasting, a.group.stray, NoEligibleNode).timely()
+	}
+	if owner := a.memory.owner; best.has(owner) || !all.has(owner) {
+		a.memory.outdone = time.Time{}
+		return best, false
+	}
+	if p.lingered(a.memory) {
+		return best, false
+	}
+	return all, false
+}
+
+// lingered reports whether an address has been where another node would serve it better for long enough.
+func (p *pass) lingered(m *memory) bool {
+	if m.outdone.IsZero() {
+		m.outdone = p.Now
+	}
+	due := m.outdone.Add(lingering)
+	if p.Now.Before(due) {
+		p.wakeAt(due)
+		return false
+	}
+	return true
 }

@@ -89,12 +89,19 @@ type Service struct {
 	Local bool
 	// EndpointNodes are the nodes with a serving endpoint. Only meaningful with Local.
 	EndpointNodes map[string]bool
+	// FadingNodes are those of them whose serving endpoints all terminate.
+	FadingNodes map[string]bool
 	// EndpointAnywhere says that an endpoint is bound to no node and counts for every one.
 	EndpointAnywhere bool
 }
 
 func (s Service) servedOn(node string) bool {
 	return !s.Local || s.EndpointAnywhere || s.EndpointNodes[node]
+}
+
+// fadesOn reports whether a node serves only until its endpoints have terminated.
+func (s Service) fadesOn(node string) bool {
+	return s.Local && !s.EndpointAnywhere && s.FadingNodes[node]
 }
 
 // A Verdict says who announces one address.

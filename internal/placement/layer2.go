@@ -47,6 +47,7 @@ type memory struct {
 	until    time.Time // by then
 	missed   []string  // nodes that did not, since somebody had it last
 	stranded time.Time // since when its owner should not own it; zero: it may
+	outdone  time.Time // since when its owner serves it, and another node would do better; zero: none would
 	used     bool      // a node of ours has announced it
 	owner    string    // whose claim stood last
 }
@@ -204,7 +205,7 @@ func (p *pass) describe(a *address) {
 		return
 	}
 	a.group = p.groupOf(a.ip, ads, key)
-	group, nobody := p.serving(a.group, a.services)
+	group, nobody := p.serving(a)
 	a.reason = cmp.Or(a.group.reason, group.reason)
 	if a.group = group; !nobody || a.reason != "" {
 		return

@@ -44,6 +44,7 @@ func TestVerdicts(t *testing.T) {
 	web := Service{Name: "default/web", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}
 	local := Service{Name: "default/local", IPs: web.IPs, Local: true, Served: true}
 	on := func(s Service, nodes ...string) Service { s.EndpointNodes = set(nodes...); return s }
+	fading := func(s Service, nodes ...string) Service { s.FadingNodes = set(nodes...); return s }
 	only := func(f *Facts, nodes ...string) {
 		f.Members = nodes
 	}
@@ -111,6 +112,12 @@ func TestVerdicts(t *testing.T) {
 		{name: "unless that node may not", services: []Service{{Name: "a/b", IPs: web.IPs, MoveTo: "n2", Served: true}},
 			change: func(f *Facts) { f.Advertisements[0].Nodes = set("n3") }, owner: "n3", reason: Announced},
 		{name: "Local goes where an endpoint is", services: []Service{on(local, "n2")}, owner: "n2", reason: Announced},
+		{name: "also when that node is cordoned", services: []Service{on(local, "n2")},
+			change: func(f *Facts) { f.Nodes["n2"] = Node{Cordoned: true} }, owner: "n2", reason: Announced},
+		{name: "not where the endpoints terminate", services: []Service{fading(on(local, "n2", "n3"), "n2")}, owner: "n3", reason: Announced},
+		{name: "unless they do so everywhere", services: []Service{fading(on(local, "n2"), "n2")}, owner: "n2", reason: Announced},
+		{name: "rather where it is ready than where it terminates, cordoned or not", services: []Service{fading(on(local, "n2", "n3"), "n2")},
+			change: func(f *Facts) { f.Nodes["n3"] = Node{Cordoned: true} }, owner: "n3", reason: Announced},
 		{name: "every sharer must be served", services: []Service{on(local, "n1", "n2"), on(Service{Name: "a/c", IPs: web.IPs, Local: true, Served: true}, "n2", "n3")},
 			owner: "n2", reason: Announced},
 		{name: "an endpoint without a node counts anywhere", services: []Service{{Name: "a/b", IPs: web.IPs, Local: true, EndpointAnywhere: true, Served: true}},
@@ -300,6 +307,27 @@ func TestStories(t *testing.T) {
 				f.Reports["n1"] = Report{Interfaces: append(slices.Clone(f.Reports["n1"].Interfaces), i)}
 				f.Advertisements[0].Interfaces, f.Advertisements[0].Nodes = []string{"eth1"}, set("n1")
 			}, 0, "Announcing"}}},
+		{"it stays a second when its endpoints here terminate and another node has one that is ready", []act{
+			{"its only endpoint is here", func(f *Facts) {
+				f.Services = []Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1")}}
+			}, 0, "Announcing"},
+			{"it terminates", func(f *Facts) { f.Services[0].FadingNodes = set("n1") }, time.Minute, "Announcing"},
+			{"another one is ready on n2", func(f *Facts) { f.Services[0].EndpointNodes = set("n1", "n2") }, 0, "Announcing"},
+			{"not a second later", nil, lingering - time.Millisecond, "Announcing"},
+			{"a second later", nil, time.Millisecond, "Announcing to n2"}}},
+		{"so it does on a cordoned node", []act{
+			{"its only endpoint is here", func(f *Facts) {
+				f.Services = []Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1")}}
+			}, 0, "Announcing"},
+			{"the node is drained", func(f *Facts) { f.Nodes["n1"], f.Services[0].FadingNodes = Node{Cordoned: true}, set("n1") }, time.Minute, "Announcing"},
+			{"another one is ready on n2", func(f *Facts) { f.Services[0].EndpointNodes = set("n1", "n2") }, 0, "Announcing"},
+			{"not a second later", nil, lingering - time.Millisecond, "Announcing"},
+			{"a second later", nil, time.Millisecond, "Announcing to n2"}}},
+		{"but not when it serves here no more", []act{
+			{"its endpoint here terminates, and another one is ready on n2", func(f *Facts) {
+				f.Services = []Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1", "n2"), FadingNodes: set("n1")}}
+			}, 0, "Announcing"},
+			{"the one here has ended", func(f *Facts) { f.Services[0].EndpointNodes, f.Services[0].FadingNodes = set("n2"), nil }, 0, "Announcing to n2"}}},
 		{"moved by hand", []act{
 			{"the Service is to be on n2", func(f *Facts) { f.Services[0].MoveTo = "n2" }, 0, "Announcing to n2"},
 			{"n2 does not take it", nil, handing, "Announcing"}}},

@@ -53,7 +53,7 @@ func facts(seen kube.Observed, class string, last config.Snapshot) (placement.Fa
 		own := endpoints[service.Name]
 		service.Served = slices.ContainsFunc(own, serves)
 		if service.Local {
-			service.EndpointNodes, service.EndpointAnywhere = servingNodes(own)
+			service.EndpointNodes, service.FadingNodes, service.EndpointAnywhere = servingNodes(own)
 		}
 		f.Services = append(f.Services, service)
 	}
@@ -102,10 +102,11 @@ func endpointsByService(list []discoveryv1.EndpointSlice) map[string][]discovery
 	return byService
 }
 
-// servingNodes returns the nodes that have an endpoint which serves, be it while terminating; anywhere says
-// that one is bound to no node.
-func servingNodes(endpoints []discoveryv1.Endpoint) (nodes map[string]bool, anywhere bool) {
-	nodes = map[string]bool{}
+// servingNodes returns the nodes that have an endpoint which serves, be it while terminating, and those of them where all such
+// endpoints terminate; anywhere says that one is bound to no node.
+func servingNodes(endpoints []discoveryv1.Endpoint) (nodes, fading map[string]bool, anywhere bool) {
+	nodes, fading = map[string]bool{}, map[string]bool{}
+	lasting := map[string]bool{}
 	for _, e := range endpoints {
 		switch {
 		case !serves(e):
@@ -113,9 +114,19 @@ func servingNodes(endpoints []discoveryv1.Endpoint) (nodes map[string]bool, anyw
 			anywhere = true
 		default:
 			nodes[*e.NodeName] = true
+			lasting[*e.NodeName] = lasting[*e.NodeName] || !terminates(e)
 		}
 	}
-	return nodes, anywhere
+	for node := range nodes {
+		if !lasting[node] {
+			fading[node] = true
+		}
+	}
+	return nodes, fading, anywhere
+}
+
+func terminates(e discoveryv1.Endpoint) bool {
+	return e.Conditions.Terminating != nil && *e.Conditions.Terminating
 }
 
 // serves reports whether an endpoint takes connections.
@@ -129,7 +140,7 @@ func running(speakers []discoveryv1.EndpointSlice) map[string]bool {
 	nodes := map[string]bool{}
 	for _, slice := range speakers {
 		for _, e := range slice.Endpoints {
-			if e.NodeName != nil && (e.Conditions.Terminating == nil || !*e.Conditions.Terminating) && serves(e) {
+			if e.NodeName != nil && !terminates(e) && serves(e) {
 				nodes[*e.NodeName] = true
 			}
 		}

@@ -456,7 +456,10 @@ func TestFacts(t *testing.T) {
 		Endpoints: []discoveryv1.Endpoint{
 			{NodeName: &node(0).Name, Conditions: discoveryv1.EndpointConditions{Ready: &yes}},
 			{NodeName: &node(1).Name, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &yes}},
+			{NodeName: &node(1).Name, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &yes, Terminating: &yes}},
 			{NodeName: &node(2).Name, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &no}},
+			{NodeName: &node(3).Name, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &yes, Terminating: &yes}},
+			{NodeName: &node(3).Name, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &no}},
 		},
 	}}
 
@@ -474,9 +477,9 @@ func TestFacts(t *testing.T) {
 	if want := []string{"", "", "Excluded", "ToBeDeleted", "NetworkUnavailable", ""}; !slices.Equal(excluded, want) {
 		t.Errorf("exclusions %q, want %q", excluded, want)
 	}
-	on := f.Services[len(f.Services)-1].EndpointNodes
-	if len(on) != 2 || !on["n1"] || !on["n2"] {
-		t.Errorf("serving endpoints on %v, want n1 and n2", on)
+	on, fading := f.Services[len(f.Services)-1].EndpointNodes, f.Services[len(f.Services)-1].FadingNodes
+	if len(on) != 3 || !on["n1"] || !on["n2"] || !on["n4"] || len(fading) != 1 || !fading["n4"] {
+		t.Errorf("serving endpoints on %v, of which terminate all on %v; want n1, n2 and n4, and n4", on, fading)
 	}
 }
 
