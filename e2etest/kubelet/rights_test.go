@@ -26,11 +26,13 @@ import (
 
 // unused are the rights that may go unused here, as "ACCOUNT VERB RESOURCE", and why they are granted.
 var unused = map[string]string{
-	"lanyard-controller get services":          "when a Service comes back under the name of one that holds its address, before that is let go",
-	"lanyard-controller patch events":          "what happens again within minutes is counted in the event that is there",
-	"lanyard-speaker patch events":             "the same",
-	"lanyard-speaker create servicel2statuses": "asked for within the request, when what is applied does not exist yet",
-	"lanyard-check list pods":                  "only while a workload is not well, to say why",
+	"lanyard-controller get services":               "when a Service comes back under the name of one that holds its address, before that is let go",
+	"lanyard-controller patch events":               "what happens again within minutes is counted in the event that is there",
+	"lanyard-speaker patch events":                  "the same",
+	"lanyard-speaker create servicel2statuses":      "asked for within the request, when what is applied does not exist yet",
+	"lanyard-crds create customresourcedefinitions": "asked for within the patch that makes one which is missing",
+	"lanyard-crds patch customresourcedefinitions":  "the same; the release before has made them all",
+	"lanyard-check list pods":                       "only while a workload is not well, to say why",
 }
 
 // mayGoUnused tells why a right is granted that nothing used, or "".
