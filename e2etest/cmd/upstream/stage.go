@@ -160,6 +160,10 @@ func (s *stage) route(ctx context.Context) error {
 
 // makePools makes the pools and waits until they are in force.
 func (s *stage) makePools(ctx context.Context) error {
+	// Pools of a run that was interrupted are there until the last of its Services is gone.
+	if _, err := s.kubectl(ctx, strings.NewReader(pools), "delete", "--ignore-not-found", "--timeout=2m", "-f", "-"); err != nil {
+		return err
+	}
 	if err := s.apply(ctx, pools); err != nil {
 		return err
 	}
