@@ -44,9 +44,9 @@ metadata: {name: upstream}
 spec: {ipAddressPools: [upstream-ipv4, upstream-ipv6]}
 `
 
-// dualStack gives Services both families of addresses, unless they say what they want, which the tests never do. Without it
-// they would be IPv4 only, and the test that asks for a Service's health on each address of a node could not pass: kube-proxy
-// answers in the Service's families.
+// dualStack gives both families of addresses to load balancers of the tests, unless they say what they want, which they never
+// do. Without it they would be IPv4 only, and the test that asks for a Service's health on each address of a node could not
+// pass: kube-proxy answers in the Service's families. Tests of other namespaces count endpoints as if there was one family.
 const dualStack = `
 apiVersion: admissionregistration.k8s.io/v1
 kind: MutatingAdmissionPolicy
@@ -54,9 +54,10 @@ metadata: {name: upstream-dual-stack}
 spec:
   matchConstraints:
     resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [services]}]
+    namespaceSelector: {matchExpressions: [{key: e2e-framework, operator: In, values: [loadbalancers, esipp]}]}
   matchConditions:
   - name: unsaid
-    expression: '!has(object.spec.ipFamilyPolicy) && (!has(object.spec.type) || object.spec.type != "ExternalName")'
+    expression: '!has(object.spec.ipFamilyPolicy) && has(object.spec.type) && object.spec.type == "LoadBalancer"'
   failurePolicy: Fail
   reinvocationPolicy: Never
   mutations:
@@ -95,9 +96,10 @@ func raise(ctx context.Context, bin string) (*stage, error) {
 	return s, nil
 }
 
-// clear takes away what raise made, but for the image.
+// clear takes away what raise made, but for the image. It takes as long as the last test's Pods take to end: the Services go
+// after them, and the pools after the Services.
 func (s *stage) clear() error {
-	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	ctx, stop := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer stop()
 	var errs []error
 	for _, undo := range slices.Backward(s.undo) {
@@ -160,7 +162,7 @@ func (s *stage) route(ctx context.Context) error {
 
 // makePools makes the pools and waits until they are in force.
 func (s *stage) makePools(ctx context.Context) error {
-	// Pools of a run that was interrupted are there until the last of its Services is gone.
+	// Pools of a run that was killed, or deleted but still used by its Services.
 	if _, err := s.kubectl(ctx, strings.NewReader(pools), "delete", "--ignore-not-found", "--timeout=2m", "-f", "-"); err != nil {
 		return err
 	}
@@ -201,23 +203,30 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
+// probe is a namespace in which makeDualStack sees whether the policy is in force.
+const probe = `
+apiVersion: v1
+kind: Namespace
+metadata: {name: upstream-probe, labels: {e2e-framework: loadbalancers}}
+`
+
 // makeDualStack makes the policy dualStack and waits until the API server goes by it.
 func (s *stage) makeDualStack(ctx context.Context) error {
-	if err := s.apply(ctx, dualStack); err != nil {
+	if err := errors.Join(s.apply(ctx, dualStack), s.apply(ctx, probe)); err != nil {
 		return err
 	}
 	ctx, stop := context.WithTimeout(ctx, 30*time.Second)
 	defer stop()
 	for tick := time.NewTicker(100 * time.Millisecond); ; {
-		policy, err := s.kubectl(ctx, nil, "create", "service", "clusterip", "upstream-probe", "--tcp=80", "--dry-run=server",
-			"-o", "jsonpath={.spec.ipFamilyPolicy}")
+		policy, err := s.kubectl(ctx, nil, "create", "service", "loadbalancer", "probe", "-n", "upstream-probe", "--tcp=80",
+			"--dry-run=server", "-o", "jsonpath={.spec.ipFamilyPolicy}")
 		if err == nil && string(policy) == "PreferDualStack" {
 			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for Services to be dual-stack: the last was %q: %w", policy, errors.Join(ctx.Err(), err))
+			return fmt.Errorf("wait for load balancers to be dual-stack: the last was %q: %w", policy, errors.Join(ctx.Err(), err))
 		}
 	}
 }
@@ -251,7 +260,7 @@ func (s *stage) apply(ctx context.Context, objects string) error {
 		return err
 	}
 	s.undo = append(s.undo, func(ctx context.Context) error {
-		_, err := s.kubectl(ctx, strings.NewReader(objects), "delete", "--ignore-not-found", "--timeout=30s", "-f", "-")
+		_, err := s.kubectl(ctx, strings.NewReader(objects), "delete", "--ignore-not-found", "--timeout=2m", "-f", "-")
 		return err
 	})
 	return nil
