@@ -2,9 +2,7 @@ package kubelet
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -22,15 +20,13 @@ import (
 // block is a marked block of code in a page of Markdown: <!-- install: helm --> and then the fence.
 type block struct{ name, language, text string }
 
-var marked = regexp.MustCompile("(?ms)^<!-- ([a-z]+): ([a-z-]+) -->\n```([a-z]+)\n(.*?)^```$")
+var marked = regexp.MustCompile("(?ms)^ *<!-- ([a-z]+): ([a-z ]+) -->\n *```([a-z]+)\n(.*?)^ *```$")
 
-// blocks reads those of a topic from a page of the repository, by name. A page that is not there has none.
+// blocks reads those of a topic from a page of the repository, by name.
 func (c *cluster) blocks(t *testing.T, page, topic string) map[string]block {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(c.root, page))
-	if !errors.Is(err, fs.ErrNotExist) {
-		must(t, err)
-	}
+	must(t, err)
 	found := map[string]block{}
 	for _, m := range marked.FindAllStringSubmatch(string(raw), -1) {
 		if m[1] == topic {
@@ -43,6 +39,9 @@ func (c *cluster) blocks(t *testing.T, page, topic string) map[string]block {
 // do does what a block says: runs shell commands, or applies YAML.
 func (c *cluster) do(t *testing.T, b block, replace ...string) {
 	t.Helper()
+	if b.text == "" {
+		t.Fatal("the page has no block of that name")
+	}
 	text := strings.NewReplacer(replace...).Replace(b.text)
 	switch b.language {
 	case "sh":

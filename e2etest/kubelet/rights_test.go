@@ -202,6 +202,9 @@ func whileWhole(t *testing.T, log []byte, account string) *bytes.Buffer {
 	lines := bufio.NewScanner(bytes.NewReader(log))
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
+		if !bytes.Contains(lines.Bytes(), []byte(account)) && !bytes.Contains(lines.Bytes(), []byte("deletecollection")) {
+			continue // long is the log, and this is quick
+		}
 		var e auditEvent
 		must(t, json.Unmarshal(lines.Bytes(), &e))
 		ref := e.ObjectRef

@@ -1,12 +1,14 @@
 package kubelet
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/lanyard-lb/lanyard/e2etest/lab"
@@ -120,24 +122,45 @@ func TestUninstall(t *testing.T) {
 			t.Errorf("Service four has %v, want what was free: %v", ips, had["three"])
 		}
 	})
-	t.Run("complete removal", func(t *testing.T) { c.removeAll(t) })
+	steps := c.blocks(t, "docs/uninstall.md", "uninstall")
+	t.Run("all of it, without the controller", func(t *testing.T) {
+		must(t, chart.Uninstall(within(t, time.Minute)))
+		c.do(t, steps["no controller"])
+		c.nothingLeft(t)
+		c.do(t, steps["service"], "NAME", "one")
+		if s := c.Service(t, "one"); len(labtest.Ingress(s)) > 0 || len(s.Status.Conditions) > 0 {
+			t.Errorf("Service one has the status %v", s.Status)
+		}
+		for _, name := range []string{"one", "two", "four"} {
+			must(t, c.Remove(within(t, 5*time.Second), "Service", name))
+		}
+	})
+	t.Run("all of it, while the controller runs", func(t *testing.T) {
+		must(t, chart.Upgrade(within(t, time.Minute), threeOfEach))
+		c.rolledOut(t)
+		c.serve(t, "five", "web", labtest.DualStack)
+		c.Assigned(t, "five", 2)
+		must(t, c.Remove(within(t, 5*time.Second), "Service", "five"))
+		c.do(t, steps["objects"])
+		must(t, chart.Uninstall(within(t, time.Minute)))
+		c.do(t, steps["rest"])
+		c.nothingLeft(t)
+	})
 }
 
-// removeAll does what the documentation says, with Services there that have addresses.
-func (c *cluster) removeAll(t *testing.T) {
-	const page = "docs/uninstall.md"
-	all, found := c.blocks(t, page, "uninstall")["all"]
-	if !found {
-		t.Skipf("%s has no block that is marked <!-- uninstall: all -->", page)
-	}
-	c.do(t, all)
+// nothingLeft checks that neither kinds nor the namespace are there any more.
+func (c *cluster) nothingLeft(t *testing.T) {
+	t.Helper()
 	if have := c.ours(t, "crd"); have != "" {
 		t.Errorf("kinds that are left: %s", have)
 	}
-	if out, err := c.Client().CoreV1().Namespaces().Get(t.Context(), lab.Namespace, metav1.GetOptions{}); err == nil {
-		t.Errorf("namespace %s is still there: %s", lab.Namespace, out.Status.Phase)
-	}
-	must(t, c.Remove(within(t, 5*time.Second), "Service", "one"))
+	eventually(t, time.Minute, func() error {
+		namespace, err := c.Client().CoreV1().Namespaces().Get(t.Context(), lab.Namespace, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return errors.Join(err, fmt.Errorf("namespace %s is still there: %v", lab.Namespace, namespace.Status))
+	})
 }
 
 // ours lists the names of objects that are Lanyard's: those that its names or labels say so of, and all that is in its namespace but
