@@ -215,10 +215,14 @@ func (s *stormStory) step() {
 
 func TestResync(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		a := w.run(testPeer(0), nil)
-		if err := a.Resync(t.Context()); err == nil {
+		idle, err := New(Config{Name: testPeer(2).Name, Transport: w.lan.plug(testPeer(2).Addr)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := idle.Resync(t.Context()); err == nil {
 			t.Error("an exchange before Run")
 		}
+		a := w.run(testPeer(0), nil)
 		w.await(time.Second, a)
 		if err := a.Resync(t.Context()); err != nil {
 			t.Errorf("nobody else: %v", err)
