@@ -53,7 +53,7 @@ kind-images: image ## build the images that the suites need on kind: the product
 
 .PHONY: e2e-kind
 e2e-kind: kind-up build kind-images $(TOOLS)/helm ## the suites on a kind cluster, with the chart (SUITES="suite layer2 allocation ..." RUN=pattern)
-	@cd e2etest && LANYARD_GROUND=kind go test -count=1 -timeout 60m -p 1 $(if $(RUN),-run '$(RUN)') $(SUITES:%=./%/...)
+	@cd e2etest && LANYARD_GROUND=kind go test -count=1 -timeout 60m -p 1 $(if $(value RUN),-run '$(value RUN)') $(SUITES:%=./%/...)
 
 .PHONY: lab-build
 lab-build: ## build the lab's control plane into bin/ (minutes the first time, then cached)
