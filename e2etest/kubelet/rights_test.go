@@ -28,6 +28,7 @@ import (
 var unused = map[string]string{
 	"lanyard-controller get services":               "when a Service comes back under the name of one that holds its address, before that is let go",
 	"lanyard-controller patch events":               "what happens again within minutes is counted in the event that is there",
+	"lanyard-controller get ipallocationrecords":    "only after a write that was refused, or whose outcome is unknown",
 	"lanyard-speaker patch events":                  "the same",
 	"lanyard-speaker create servicel2statuses":      "asked for within the request, when what is applied does not exist yet",
 	"lanyard-crds create customresourcedefinitions": "asked for within the patch that makes one which is missing",
@@ -121,6 +122,15 @@ spec: {addresses: [10.77.0.219]}
 	})
 	must(t, c.Unsquat("c2", stranger))
 	c.Delete(t, "Service", "taken")
+	// A Service that wants no address any more has no status of ours either.
+	c.Patch(t, "Service", "web", `{"spec":{"type":"ClusterIP"}}`)
+	eventually(t, 20*time.Second, func() error {
+		left, err := c.Resource("ServiceL2Status").List(t.Context(), metav1.ListOptions{})
+		if err == nil && len(left.Items) > 0 {
+			err = fmt.Errorf("there is still the ServiceL2Status %s", left.Items[0].GetName())
+		}
+		return err
+	})
 	c.Delete(t, "Service", "web")
 	// An upgrade finds a kind missing, and the others to be brought up to date.
 	_, err := c.Kubectl(within(t, 30*time.Second), "delete", "crd", "ipreservations.lanyard.dev")
