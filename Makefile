@@ -53,6 +53,7 @@ kind-images: image ## build the images that the suites need on kind: the product
 
 .PHONY: e2e-kind
 e2e-kind: kind-up build kind-images $(TOOLS)/helm ## the suites on a kind cluster, with the chart (SUITES="suite layer2 allocation ..." RUN=pattern)
+	@$(if $(value RUN),cd e2etest && { go test -list '$(value RUN)' $(SUITES:%=./%/...) | grep -q ^Test || { echo "no test matches RUN=" >&2; exit 1; }; },:)
 	@cd e2etest && LANYARD_GROUND=kind go test -count=1 -timeout 60m -p 1 $(if $(value RUN),-run '$(value RUN)') $(SUITES:%=./%/...)
 
 .PHONY: lab-build
