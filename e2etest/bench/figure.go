@@ -1,0 +1,68 @@
+// Package bench measures how fast and how frugal an implementation of load-balancer addresses is, beside a limit that is
+// measured in the same run: what the API server, the kernel or the wire allows at best. It judges nothing by itself; a
+// reader compares medians and ratios, on a quiet machine.
+package bench
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Figure is one line of the table. Ours and Limit have a value for each run, in Unit, in the order of runs.
+type Figure struct {
+	Name  string // what is measured, of how many
+	Unit  string // of Ours and Limit: "s", "ms", "µs", "MB", "kB/s", "requests"...
+	Ours  []float64
+	Limit []float64 // empty: nothing to measure it against
+	Of    string    // what Limit is
+	Goal  Goal
+}
+
+// Goal is what a figure should be at most; its zero value is no goal.
+type Goal struct {
+	Ratio float64 // of the medians, ours over the limit
+	Value float64 // of our median, in the figure's unit
+}
+
+// Median of the values; 0 of none.
+func Median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[middle]
+	}
+	return (sorted[middle-1] + sorted[middle]) / 2
+}
+
+// Ratio of the medians; 0 without a limit.
+func (f Figure) Ratio() float64 {
+	if limit := Median(f.Limit); limit > 0 {
+		return Median(f.Ours) / limit
+	}
+	return 0
+}
+
+// Met says whether the goal is met: "yes", "no", or "" where there is none.
+func (f Figure) Met() string {
+	switch {
+	case f.Goal == Goal{} || len(f.Ours) == 0:
+		return ""
+	case f.Goal.Ratio > 0 && (len(f.Limit) == 0 || f.Ratio() > f.Goal.Ratio), f.Goal.Value > 0 && Median(f.Ours) > f.Goal.Value:
+		return "no"
+	}
+	return "yes"
+}
+
+// String of a goal, as in "≤ 1.3 ×" or "≤ 60".
+func (g Goal) String() string {
+	switch {
+	case g.Ratio > 0:
+		return fmt.Sprintf("≤ %g ×", g.Ratio)
+	case g.Value > 0:
+		return fmt.Sprintf("≤ %g", g.Value)
+	}
+	return ""
+}
