@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lanyard-lb/lanyard/internal/membership"
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
@@ -52,6 +53,36 @@ func TestMetricsOfFrames(t *testing.T) {
 		if got[name] != want {
 			t.Errorf("%s is %v, want %v", name, got[name], want)
 		}
+	}
+}
+
+// TestMetricsOfTraffic: what membership has counted since it began is counted once, however often it tells.
+func TestMetricsOfTraffic(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m, err := NewMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.gossip(membership.Health{PacketsSent: 3, PacketsReceived: 2, BytesSent: 300, BytesReceived: 200})
+	m.gossip(membership.Health{PacketsSent: 4, PacketsReceived: 2, BytesSent: 450, BytesReceived: 200})
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]float64)
+	for _, f := range families {
+		for _, metric := range f.GetMetric() {
+			for _, label := range metric.GetLabel() {
+				got[f.GetName()+" "+label.GetValue()] = metric.GetCounter().GetValue()
+			}
+		}
+	}
+	want := map[string]float64{
+		"lanyard_gossip_packets_total sent": 4, "lanyard_gossip_packets_total received": 2,
+		"lanyard_gossip_bytes_total sent": 450, "lanyard_gossip_bytes_total received": 200,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
