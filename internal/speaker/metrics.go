@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,7 @@ type Metrics struct {
 	owned     *prometheus.GaugeVec
 	frames    *prometheus.CounterVec
 	conflicts *prometheus.CounterVec
+	cutOff    atomic.Bool // peers may look like strangers
 	reports   *prometheus.CounterVec
 	refused   *prometheus.GaugeVec
 	changes   *prometheus.CounterVec
@@ -51,7 +53,8 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 		}, []string{"interface", "family", "outcome"}),
 		conflicts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lanyard_layer2_conflicts_total",
-			Help: "Frames by which others claim an address that this node announces or probes, by whom: a stranger, or a peer (another node of the cluster).",
+			Help: "Frames by which others claim an address that this node announces or probes, by whom: a peer (another node " +
+				"of the cluster), a stranger, or unknown, while this node sees at most half of the speakers that should run.",
 		}, []string{"family", "by"}),
 		refused: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "lanyard_speaker_taken_addresses",
@@ -143,8 +146,11 @@ func (m *Metrics) Defended(ifi string, ip netip.Addr) {
 // Conflicted counts a frame by which somebody else claims an address.
 func (m *Metrics) Conflicted(_ string, ip netip.Addr, peer bool) {
 	by := "stranger"
-	if peer {
+	switch {
+	case peer:
 		by = "peer"
+	case m.cutOff.Load():
+		by = "unknown"
 	}
 	m.conflicts.WithLabelValues(family(ip), by).Inc()
 }
@@ -159,6 +165,7 @@ func (m *Metrics) reported(result string) { m.reports.WithLabelValues(result).In
 
 // passed takes in the outcome of a pass.
 func (m *Metrics) passed(f placement.Facts, d placement.Decision) {
+	m.cutOff.Store(f.CutOff())
 	m.members.WithLabelValues("alive").Set(float64(len(f.Members)))
 	m.members.WithLabelValues("known").Set(float64(f.Known))
 	owned, taken := map[string]int{}, map[string]int{}

@@ -27,6 +27,11 @@ func TestMetricsOfFrames(t *testing.T) {
 	m.Conflicted("eth0", v6, true)
 	m.Conflicted("eth1", v6, true)
 	m.Conflicted("eth0", v4, false)
+	m.passed(placement.Facts{Members: []string{"n1"}, Known: 2}, placement.Decision{})
+	m.Conflicted("eth0", v4, false)
+	m.Conflicted("eth0", v6, true)
+	m.passed(placement.Facts{Members: []string{"n1", "n2"}, Known: 3}, placement.Decision{})
+	m.Conflicted("eth0", v4, false)
 	got := make(map[string]float64)
 	families, err := registry.Gather()
 	if err != nil {
@@ -47,8 +52,9 @@ func TestMetricsOfFrames(t *testing.T) {
 		"lanyard_layer2_frames_total family=IPv4 interface=eth0 outcome=probed":    1,
 		"lanyard_layer2_frames_total family=IPv4 interface=eth0 outcome=defended":  1,
 		"lanyard_layer2_frames_total family=IPv4 interface=eth0 outcome=failed":    1,
-		"lanyard_layer2_conflicts_total by=peer family=IPv6":                       2,
-		"lanyard_layer2_conflicts_total by=stranger family=IPv4":                   1,
+		"lanyard_layer2_conflicts_total by=peer family=IPv6":                       3,
+		"lanyard_layer2_conflicts_total by=stranger family=IPv4":                   2,
+		"lanyard_layer2_conflicts_total by=unknown family=IPv4":                    1,
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %v, want %v", name, got[name], want)
