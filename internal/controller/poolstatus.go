@@ -30,7 +30,7 @@ func poolStatus(o *v1beta1.IPAddressPool, s config.Snapshot, u ipam.Usage, fault
 		// The speakers' field: kept here so that it makes no difference, and left out of what is written.
 		Quarantined: o.Status.Quarantined,
 	}
-	for _, h := range u.Holdings[:min(len(u.Holdings), listedHolders)] {
+	for _, h := range u.First {
 		holder := v1beta1.PoolHolder{Address: h.IP.String()}
 		if h.IsReservation {
 			holder.Reservation = h.Key.String()
@@ -39,7 +39,7 @@ func poolStatus(o *v1beta1.IPAddressPool, s config.Snapshot, u ipam.Usage, fault
 		}
 		status.Holders = append(status.Holders, holder)
 	}
-	status.MoreHolders = int32(max(0, len(u.Holdings)-listedHolders))
+	status.MoreHolders = int32(u.Holdings - len(u.First))
 	for _, want := range []metav1.Condition{
 		readiness(o.Generation, faults),
 		leftOut(o.Generation, s.LeftOut[o.Name]),
@@ -109,7 +109,7 @@ func (c *Controller) writePool(ctx context.Context, o *v1beta1.IPAddressPool, st
 func (c *Controller) keepPools(ctx context.Context, objects config.Objects, usage map[string]ipam.Usage) error {
 	var failed []error
 	for i := range objects.Pools {
-		if o := &objects.Pools[i]; len(usage[o.Name].Holdings) > 0 {
+		if o := &objects.Pools[i]; usage[o.Name].Holdings > 0 {
 			failed = append(failed, c.keepPool(ctx, o))
 		}
 	}
@@ -149,5 +149,5 @@ func (c *Controller) usedByOthers(ctx context.Context, pool string) (bool, error
 	c.learnOthers()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.ledger.Usage()[pool].Holdings) > 0, nil
+	return c.ledger.Held(pool) > 0, nil
 }

@@ -356,7 +356,7 @@ type records struct {
 	class   string
 	offices map[string]time.Time // by class, when it was in office last
 	now     func() time.Time
-	living  map[string]bool // the names of those who are not gone, though it is said
+	living  map[string]bool                       // the names of those who are not gone, though it is said
 	held    map[record.Holder]map[netip.Addr]bool // what each, by name, has held ever
 }
 
