@@ -88,6 +88,9 @@ func conflict(generation int64, list []config.Conflict) metav1.Condition {
 // writePool writes status and finalizer of a pool where they differ. A pool is kept while addresses of it
 // are held.
 func (c *Controller) writePool(ctx context.Context, o *v1beta1.IPAddressPool, status v1beta1.IPAddressPoolStatus, inUse bool) error {
+	if inUse && !isKept(o) { // first: while Services come and go, the status may never be at rest
+		return c.keepPool(ctx, o)
+	}
 	if !equality.Semantic.DeepEqual(status, o.Status) {
 		was, is := meta.FindStatusCondition(o.Status.Conditions, v1beta1.ConditionReady), meta.FindStatusCondition(status.Conditions, v1beta1.ConditionReady)
 		changed := was == nil || was.Reason != is.Reason || was.Message != is.Message
@@ -97,10 +100,10 @@ func (c *Controller) writePool(ctx context.Context, o *v1beta1.IPAddressPool, st
 		if changed {
 			c.tellReadiness(o, *is)
 		}
-		return nil // the finalizer follows with the event of this write
+		return nil // the finalizer may go after the event of this write
 	}
 	if inUse {
-		return c.keepPool(ctx, o)
+		return nil
 	}
 	return c.letPoolGo(ctx, o)
 }
@@ -116,8 +119,13 @@ func (c *Controller) keepPools(ctx context.Context, objects config.Objects, usag
 	return errors.Join(failed...)
 }
 
+// isKept reports whether a pool cannot vanish, or is about to and cannot be kept from it any more.
+func isKept(o *v1beta1.IPAddressPool) bool {
+	return o.DeletionTimestamp != nil || slices.Contains(o.Finalizers, v1beta1.FinalizerInUse)
+}
+
 func (c *Controller) keepPool(ctx context.Context, o *v1beta1.IPAddressPool) error {
-	if o.DeletionTimestamp != nil || slices.Contains(o.Finalizers, v1beta1.FinalizerInUse) {
+	if isKept(o) {
 		return nil
 	}
 	return c.Writer.WriteFinalizers(ctx, o, append(slices.Clone(o.Finalizers), v1beta1.FinalizerInUse))

@@ -296,7 +296,7 @@ func (w *world) WriteStatus(_ context.Context, seen client.Object, status any) e
 			fresh.Status.Quarantined = p.Status.Quarantined // a merge leaves alone what it does not name
 			err = json.Unmarshal(data, &fresh)
 			*p = fresh
-			w.configure = true
+			w.report = true
 		}
 	}
 	for i := range w.objects.Reservations {
@@ -313,6 +313,7 @@ func (w *world) WriteStatus(_ context.Context, seen client.Object, status any) e
 func (w *world) WriteFinalizers(_ context.Context, seen client.Object, finalizers []string) error {
 	seen.SetFinalizers(finalizers)
 	w.writes++
+	w.report = true
 	return nil
 }
 
