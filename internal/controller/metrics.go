@@ -96,40 +96,28 @@ func (m *Metrics) pools(s config.Snapshot, usage map[string]ipam.Usage) {
 	}
 }
 
-// standing is what a Service has, and why.
-type standing struct{ result, reason string }
-
-func standingOf(d ipam.Decision) standing {
-	s := standing{"assigned", string(d.Reason)}
+// result is what a Service has, in one word.
+func result(s ipam.Standing) string {
 	switch {
-	case len(d.Missing) > 0 && len(d.Assigned) > 0:
-		s.result = "partial"
-	case len(d.Missing) > 0:
-		s.result = "pending"
+	case s.IsMissed && s.Has:
+		return "partial"
+	case s.IsMissed:
+		return "pending"
 	}
-	return s
-}
-
-// standings counts the Services that the ledger knows. mu is held.
-func (c *Controller) standings() map[standing]int {
-	count := map[standing]int{}
-	for d := range c.ledger.Decisions() {
-		count[standingOf(d)]++
-	}
-	return count
+	return "assigned"
 }
 
 // standings sets how many Services there are of each.
-func (m *Metrics) standings(count map[standing]int) {
+func (m *Metrics) standings(count map[ipam.Standing]int) {
 	m.services.Reset()
 	for s, n := range count {
-		m.services.WithLabelValues(s.result, s.reason).Set(float64(n))
+		m.services.WithLabelValues(result(s), string(s.Reason)).Add(float64(n))
 	}
 }
 
 // measure counts a status that has been written.
 func (c *Controller) measure(s *corev1.Service, d ipam.Decision) {
-	result := standingOf(d).result
+	result := result(d.Standing())
 	c.Metrics.decisions.WithLabelValues(result, string(d.Reason)).Inc()
 	name := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
 	c.mu.Lock()

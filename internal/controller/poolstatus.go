@@ -30,7 +30,7 @@ func poolStatus(o *v1beta1.IPAddressPool, s config.Snapshot, u ipam.Usage, fault
 		// The speakers' field: kept here so that it makes no difference, and left out of what is written.
 		Quarantined: o.Status.Quarantined,
 	}
-	for _, h := range u.Holdings[:min(len(u.Holdings), listedHolders)] {
+	for _, h := range u.First {
 		holder := v1beta1.PoolHolder{Address: h.IP.String()}
 		if h.IsReservation {
 			holder.Reservation = h.Key.String()
@@ -39,7 +39,7 @@ func poolStatus(o *v1beta1.IPAddressPool, s config.Snapshot, u ipam.Usage, fault
 		}
 		status.Holders = append(status.Holders, holder)
 	}
-	status.MoreHolders = int32(max(0, len(u.Holdings)-listedHolders))
+	status.MoreHolders = int32(u.Holdings - len(u.First))
 	for _, want := range []metav1.Condition{
 		readiness(o.Generation, faults),
 		leftOut(o.Generation, s.LeftOut[o.Name]),
@@ -88,6 +88,9 @@ func conflict(generation int64, list []config.Conflict) metav1.Condition {
 // writePool writes status and finalizer of a pool where they differ. A pool is kept while addresses of it
 // are held.
 func (c *Controller) writePool(ctx context.Context, o *v1beta1.IPAddressPool, status v1beta1.IPAddressPoolStatus, inUse bool) error {
+	if inUse && !isKept(o) { // first: while Services come and go, the status may never be at rest
+		return c.keepPool(ctx, o)
+	}
 	if !equality.Semantic.DeepEqual(status, o.Status) {
 		was, is := meta.FindStatusCondition(o.Status.Conditions, v1beta1.ConditionReady), meta.FindStatusCondition(status.Conditions, v1beta1.ConditionReady)
 		changed := was == nil || was.Reason != is.Reason || was.Message != is.Message
@@ -97,10 +100,10 @@ func (c *Controller) writePool(ctx context.Context, o *v1beta1.IPAddressPool, st
 		if changed {
 			c.tellReadiness(o, *is)
 		}
-		return nil // the finalizer follows with the event of this write
+		return nil // the finalizer may go after the event of this write
 	}
 	if inUse {
-		return c.keepPool(ctx, o)
+		return nil
 	}
 	return c.letPoolGo(ctx, o)
 }
@@ -109,15 +112,20 @@ func (c *Controller) writePool(ctx context.Context, o *v1beta1.IPAddressPool, st
 func (c *Controller) keepPools(ctx context.Context, objects config.Objects, usage map[string]ipam.Usage) error {
 	var failed []error
 	for i := range objects.Pools {
-		if o := &objects.Pools[i]; len(usage[o.Name].Holdings) > 0 {
+		if o := &objects.Pools[i]; usage[o.Name].Holdings > 0 {
 			failed = append(failed, c.keepPool(ctx, o))
 		}
 	}
 	return errors.Join(failed...)
 }
 
+// isKept reports whether a pool cannot vanish, or is about to and cannot be kept from it any more.
+func isKept(o *v1beta1.IPAddressPool) bool {
+	return o.DeletionTimestamp != nil || slices.Contains(o.Finalizers, v1beta1.FinalizerInUse)
+}
+
 func (c *Controller) keepPool(ctx context.Context, o *v1beta1.IPAddressPool) error {
-	if o.DeletionTimestamp != nil || slices.Contains(o.Finalizers, v1beta1.FinalizerInUse) {
+	if isKept(o) {
 		return nil
 	}
 	return c.Writer.WriteFinalizers(ctx, o, append(slices.Clone(o.Finalizers), v1beta1.FinalizerInUse))
@@ -149,5 +157,5 @@ func (c *Controller) usedByOthers(ctx context.Context, pool string) (bool, error
 	c.learnOthers()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.ledger.Usage()[pool].Holdings) > 0, nil
+	return c.ledger.Held(pool) > 0, nil
 }

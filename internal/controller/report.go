@@ -123,8 +123,8 @@ func (c *Controller) Report(ctx context.Context, objects config.Objects) error {
 	}
 	c.mu.Lock()
 	changed := c.ledger.Tick(c.Now())
-	usage, snapshot, faults, expiry := c.ledger.Usage(), c.snapshot, c.faults, c.ledger.Expiry()
-	standings := c.standings()
+	usage, snapshot, faults, expiry := c.ledger.Usage(listedHolders), c.snapshot, c.faults, c.ledger.Expiry()
+	standings := c.ledger.Standings()
 	c.mu.Unlock()
 	if len(changed.Services)+len(changed.Reservations) > 0 {
 		c.follow(changed, types.NamespacedName{})
@@ -145,7 +145,7 @@ func (c *Controller) Report(ctx context.Context, objects config.Objects) error {
 	for i := range objects.Pools {
 		o := &objects.Pools[i]
 		status := poolStatus(o, snapshot, usage[o.Name], faultsOf(faults, config.KindIPAddressPool, o.Name), c.Now())
-		failed = append(failed, c.writePool(ctx, o, status, len(usage[o.Name].Holdings) > 0))
+		failed = append(failed, c.writePool(ctx, o, status, usage[o.Name].Holdings > 0))
 	}
 	return errors.Join(failed...)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -31,7 +32,7 @@ import (
 // world is an API server in small: it holds objects, refuses writes to a version that is not the newest, and
 // has the controller called for what changed, one Service after the other.
 type world struct {
-	t          *testing.T
+	t          testing.TB
 	controller *Controller
 	rival      *Controller // of another class
 	objects    config.Objects
@@ -46,10 +47,11 @@ type world struct {
 	events     []string
 	clock      time.Time
 	step       time.Duration // from one look at the clock to the next
+	most       int           // calls after which the controller should have come to rest
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{t: t, services: map[types.NamespacedName]*corev1.Service{}, clock: time.Unix(1_700_000_000, 0), step: time.Second}
+func newWorld(t testing.TB) *world {
+	w := &world{t: t, services: map[types.NamespacedName]*corev1.Service{}, clock: time.Unix(1_700_000_000, 0), step: time.Second, most: 1000}
 	w.records = newRecords(w.now)
 	return w
 }
@@ -117,7 +119,7 @@ func (w *world) event(_ client.Object, eventType, reason, _, _ string) {
 func (w *world) settle() {
 	w.t.Helper()
 	for calls := 0; len(w.queue) > 0 || w.configure || w.report; calls++ {
-		if calls > 1000 {
+		if calls > w.most {
 			w.t.Fatal("the controller does not come to rest")
 		}
 		if len(w.queue) == 0 {
@@ -311,6 +313,7 @@ func (w *world) WriteStatus(_ context.Context, seen client.Object, status any) e
 func (w *world) WriteFinalizers(_ context.Context, seen client.Object, finalizers []string) error {
 	seen.SetFinalizers(finalizers)
 	w.writes++
+	w.report = true
 	return nil
 }
 
@@ -354,11 +357,13 @@ type records struct {
 	class   string
 	offices map[string]time.Time // by class, when it was in office last
 	now     func() time.Time
-	living  map[string]bool // the names of those who are not gone, though it is said
+	living  map[string]bool                       // the names of those who are not gone, though it is said
+	held    map[record.Holder]map[netip.Addr]bool // what each, by name, has held ever
 }
 
 func newRecords(now func() time.Time) *records {
-	return &records{blocks: map[netip.Prefix]record.Block{}, offices: map[string]time.Time{}, now: now, living: map[string]bool{}}
+	return &records{blocks: map[netip.Prefix]record.Block{}, offices: map[string]time.Time{}, now: now, living: map[string]bool{},
+		held: map[record.Holder]map[netip.Addr]bool{}}
 }
 
 // of returns the same records for a controller of a class.
@@ -406,6 +411,10 @@ func (r *records) Commit(_ context.Context, changes ...record.Change) error {
 		}
 		_, err := r.blocks[p].Apply(c)
 		failed = append(failed, err)
+		if r.held[c.Holder.Named()] == nil {
+			r.held[c.Holder.Named()] = map[netip.Addr]bool{}
+		}
+		r.held[c.Holder.Named()][c.Addr] = true
 	}
 	return errors.Join(failed...)
 }
@@ -432,7 +441,8 @@ func (r *records) All() iter.Seq[record.Entry] {
 
 func (r *records) HeldBy(who record.Holder) []record.Entry {
 	var entries []record.Entry
-	for e := range r.All() {
+	for _, a := range slices.SortedFunc(maps.Keys(r.held[who.Named()]), netip.Addr.Compare) {
+		e, _ := r.Lookup(a)
 		if slices.ContainsFunc(e.Holders, func(h record.Holding) bool { return h.Same(who) }) {
 			entries = append(entries, e)
 		}

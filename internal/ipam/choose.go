@@ -37,7 +37,7 @@ func (l *Ledger) withinQuota(e *entry, chosen []netip.Addr) []netip.Addr {
 	more := map[*pool]int{}
 	return slices.DeleteFunc(chosen, func(ip netip.Addr) bool {
 		p := l.poolOf(ip)
-		if p == nil || len(l.held[ip]) > 0 || l.retained[ip].key == e.Service {
+		if p == nil || len(l.held[ip]) > 0 || l.retained.of[ip].key == e.Service {
 			return false
 		}
 		more[p]++
@@ -122,8 +122,11 @@ func (l *Ledger) fromReservation(e *entry, f Family) (netip.Addr, bool) {
 // keptFor finds the lowest address that is retained for a Service of this name.
 func (l *Ledger) keptFor(e *entry, f Family) (netip.Addr, bool) {
 	var best netip.Addr
-	for ip, r := range l.retained {
-		fits := !e.isReservation && r.key == e.Service && FamilyOf(ip) == f && l.satisfies(e, slot{family: f}, ip)
+	if e.isReservation {
+		return best, false
+	}
+	for ip := range l.retained.by[e.Service] {
+		fits := FamilyOf(ip) == f && l.satisfies(e, slot{family: f}, ip)
 		if fits && (!best.IsValid() || ip.Less(best)) && l.obstacle(e, ip).reason == "" {
 			best = ip
 		}

@@ -14,7 +14,7 @@ type Other struct {
 // Deny says that an address is somebody else's: nobody is given it until Allow. Who holds it goes on, but for
 // the loser, if one is named, who was told by others, in their right, that it is theirs.
 func (l *Ledger) Deny(ip netip.Addr, by Other, loser Key, isReservation bool) Changed {
-	l.denied[ip] = by
+	l.alter(ip, func() { l.denied[ip] = by })
 	l.pass(ip)
 	entries := l.services
 	if isReservation {
@@ -40,7 +40,7 @@ func (l *Ledger) Allow(ip netip.Addr) Changed {
 	if _, denied := l.denied[ip]; !denied {
 		return Changed{}
 	}
-	delete(l.denied, ip)
+	l.alter(ip, func() { delete(l.denied, ip) })
 	l.freed = true
 	l.pass(ip)
 	if len(l.held[ip]) == 0 {

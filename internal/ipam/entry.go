@@ -13,6 +13,7 @@ type entry struct {
 	slots         []slot
 	lingering     []netip.Addr // no longer assigned, but still in the status
 	watched       []netip.Addr // what its message tells of, or would, while it waits
+	counted       Standing     // what it is counted under; the zero value: it is not
 }
 
 // slot is one wish for an address: a given one, or any of a family.

@@ -1,10 +1,12 @@
 package ipam
 
 import (
-	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/lanyard-lb/lanyard/internal/iprange"
 )
 
 // Ledger knows every request, every pool and who holds which address. Each change of what it is told returns
@@ -16,10 +18,13 @@ type Ledger struct {
 	pools        []*pool // in the order in which they are tried
 	services     map[Key]*entry
 	reservations map[Key]*entry
+	ranges       []iprange.Range                // of all pools, sorted
+	owners       []*pool                        // whose each of the ranges is
 	held         map[netip.Addr][]*entry        // holders; several only where they share, or use a reservation
-	tenants      map[string]map[netip.Addr]int  // namespace to what is held in it, and by how many
 	sharing      map[string]map[netip.Addr]bool // sharing key to what is held under it
-	retained     map[netip.Addr]retention
+	users        map[Key]map[*entry]bool        // reservation, known or not, to the Services that name it
+	standings    map[Standing]int               // how many Services there are of each
+	retained     retentions
 	released     map[netip.Addr]time.Time // when an address that is free became so
 	quarantine   map[netip.Addr]Stranger  // addresses that a stranger uses
 	denied       map[netip.Addr]Other     // addresses that others have
@@ -29,20 +34,13 @@ type Ledger struct {
 	passed       map[netip.Addr]bool      // addresses with onlookers, whose holders have changed
 	freed        bool                     // whether something changed that those who wait may profit from
 	now          time.Time
-	expiry       time.Time // of the first retention that ends; zero: none
-}
-
-// retention keeps an address for a Service of that name, should it come back.
-type retention struct {
-	key   Key
-	until time.Time
 }
 
 // NewLedger returns a Ledger without pools and requests.
 func NewLedger() *Ledger {
 	return &Ledger{
 		services: map[Key]*entry{}, reservations: map[Key]*entry{}, held: map[netip.Addr][]*entry{},
-		tenants: map[string]map[netip.Addr]int{}, sharing: map[string]map[netip.Addr]bool{}, retained: map[netip.Addr]retention{},
+		sharing: map[string]map[netip.Addr]bool{}, users: map[Key]map[*entry]bool{}, standings: map[Standing]int{}, retained: newRetentions(),
 		released: map[netip.Addr]time.Time{}, quarantine: map[netip.Addr]Stranger{}, denied: map[netip.Addr]Other{}, cameFrom: map[netip.Addr]string{},
 		onlookers: map[netip.Addr][]*entry{}, passed: map[netip.Addr]bool{},
 	}
@@ -69,17 +67,6 @@ func (c Changed) and(more Changed) Changed {
 // Decision returns what was decided for a Service; false when there is no request of it.
 func (l *Ledger) Decision(k Key) (Decision, bool) { return decisionOf(l.services, k) }
 
-// Decisions yields what was decided for each Service, in no order.
-func (l *Ledger) Decisions() iter.Seq[Decision] {
-	return func(yield func(Decision) bool) {
-		for _, e := range l.services {
-			if !yield(e.Decision) {
-				return
-			}
-		}
-	}
-}
-
 // ReservationDecision returns what was decided for a Reservation; false when it is not known.
 func (l *Ledger) ReservationDecision(k Key) (Decision, bool) { return decisionOf(l.reservations, k) }
 
@@ -89,40 +76,6 @@ func decisionOf(entries map[Key]*entry, k Key) (Decision, bool) {
 		return Decision{}, false
 	}
 	return e.Decision, true
-}
-
-// Tick tells the time. Addresses whose retention is over become free. Every other method goes by the last
-// time told.
-func (l *Ledger) Tick(now time.Time) Changed {
-	l.now = now
-	if l.expiry.IsZero() || l.expiry.After(now) {
-		return Changed{}
-	}
-	l.expiry = time.Time{}
-	for ip, r := range l.retained {
-		if r.until.After(now) {
-			l.expireAt(r.until)
-			continue
-		}
-		delete(l.retained, ip)
-		l.free(ip)
-	}
-	return l.serveWaiting()
-}
-
-// Expiry returns when Tick should be called at the latest; the zero time: nothing waits for it.
-func (l *Ledger) Expiry() time.Time { return l.expiry }
-
-func (l *Ledger) expireAt(t time.Time) {
-	if l.expiry.IsZero() || t.Before(l.expiry) {
-		l.expiry = t
-	}
-}
-
-func (l *Ledger) retain(ip netip.Addr, k Key, until time.Time) {
-	l.retained[ip] = retention{k, until}
-	l.expireAt(until)
-	l.pass(ip)
 }
 
 // SetPools replaces the pools. The order given is the order in which they are tried.
@@ -139,11 +92,12 @@ func (l *Ledger) SetPools(pools []Pool) Changed {
 	for _, p := range pools {
 		l.pools = append(l.pools, newPool(p, old[p.Name], l.released))
 	}
+	l.indexPools()
+	l.recount()
 	l.findOrigins(before)
-	for ip := range l.retained {
+	for ip := range l.retained.of {
 		if p := l.poolOf(ip); p == nil || p.Retain == 0 { // the promise went with its pool
-			delete(l.retained, ip)
-			l.free(ip)
+			l.relinquish(ip)
 		}
 	}
 	return l.decideAll()
@@ -173,9 +127,13 @@ func (l *Ledger) orphan(ip netip.Addr) bool {
 // Load replaces all requests and reservations: those that have addresses are served first, then the oldest.
 func (l *Ledger) Load(requests []Request, reservations []Reservation) Changed {
 	l.services, l.reservations, l.waiting, l.onlookers = map[Key]*entry{}, map[Key]*entry{}, nil, map[netip.Addr][]*entry{}
-	l.held, l.sharing, l.tenants = map[netip.Addr][]*entry{}, map[string]map[netip.Addr]bool{}, map[string]map[netip.Addr]int{}
+	l.held, l.sharing = map[netip.Addr][]*entry{}, map[string]map[netip.Addr]bool{}
+	l.users, l.standings = map[Key]map[*entry]bool{}, map[Standing]int{}
+	l.recount()
 	for _, r := range requests {
-		l.services[r.Service] = serviceEntry(r)
+		e := serviceEntry(r)
+		l.services[r.Service] = e
+		l.use(e)
 	}
 	for _, r := range reservations {
 		l.reservations[r.Key] = reservationEntry(r)
@@ -222,15 +180,8 @@ func (l *Ledger) SetReservation(r Reservation) Changed {
 
 // redecide decides anew on the Services that name a reservation.
 func (l *Ledger) redecide(reservation Key) Changed {
-	var using []*entry
-	for _, e := range l.services {
-		if e.Reservation == reservation.Name && e.Service.Namespace == reservation.Namespace {
-			using = append(using, e)
-		}
-	}
-	slices.SortFunc(using, (*entry).compare)
 	var changed Changed
-	for _, e := range using {
+	for _, e := range slices.SortedFunc(maps.Keys(l.users[reservation]), (*entry).compare) {
 		l.unwait(e)
 		if l.decide(e) {
 			changed.add(e)
@@ -251,7 +202,9 @@ func (l *Ledger) put(entries map[Key]*entry, fresh *entry) Changed {
 		l.pass(slices.Concat(e.IPs(), e.lingering)...)
 	}
 	l.unshare(e)
+	l.unuse(e)
 	e.Request, e.slots = fresh.Request, fresh.slots
+	l.use(e)
 	l.share(e)
 	var changed Changed
 	if l.decide(e) {
@@ -287,6 +240,8 @@ func (l *Ledger) DeleteReservation(k Key) Changed {
 
 func (l *Ledger) forget(e *entry) Changed {
 	l.unwait(e)
+	l.unuse(e)
+	l.stand(e, Standing{})
 	for _, ip := range slices.Concat(e.IPs(), e.lingering) {
 		l.vacate(e, ip)
 	}
@@ -377,6 +332,7 @@ func (l *Ledger) settle(e *entry, before Decision) bool {
 	if len(missing) > 0 {
 		l.wait(e)
 	}
+	l.stand(e, e.Standing())
 	return !e.Decision.Equal(before)
 }
 

@@ -8,7 +8,8 @@ import (
 // pool is a Pool with what is needed to find a free address fast.
 type pool struct {
 	Pool
-	free map[Family][]*freeList // in the order of Ranges
+	free    map[Family][]*freeList // in the order of Ranges
+	account account
 }
 
 // newPool takes over the free lists of the ranges that old has too; others learn from released what was in

@@ -27,7 +27,7 @@ func (l *Ledger) Quarantine(addresses map[netip.Addr]Stranger) Changed {
 	}
 	for ip := range l.quarantine {
 		if _, still := addresses[ip]; !still {
-			delete(l.quarantine, ip)
+			l.alter(ip, func() { delete(l.quarantine, ip) })
 			note(ip)
 			if len(l.held[ip]) == 0 {
 				l.free(ip)
@@ -36,7 +36,7 @@ func (l *Ledger) Quarantine(addresses map[netip.Addr]Stranger) Changed {
 	}
 	for ip, s := range addresses {
 		if l.quarantine[ip] != s {
-			l.quarantine[ip] = s
+			l.alter(ip, func() { l.quarantine[ip] = s })
 			note(ip)
 		}
 	}

@@ -34,7 +34,7 @@ func (l *Ledger) obstacle(e *entry, ip netip.Addr) refusal {
 	case e.Reservation != "" && !l.reservedFor(e, ip):
 		return refuse(AddressNotInPool, "reservation %s does not hold it", e.Reservation)
 	}
-	if kept, retained := l.retained[ip]; retained && (e.isReservation || kept.key != e.Service) {
+	if kept, retained := l.retained.of[ip]; retained && (e.isReservation || kept.key != e.Service) {
 		return refuse(AddressInUse, "it is kept for %s until %s", kept.key, kept.until.UTC().Format(time.RFC3339))
 	}
 	for _, other := range l.held[ip] {
@@ -42,7 +42,7 @@ func (l *Ledger) obstacle(e *entry, ip netip.Addr) refusal {
 			return r
 		}
 	}
-	if len(l.held[ip]) > 0 || l.retained[ip].key == e.Service {
+	if len(l.held[ip]) > 0 || l.retained.of[ip].key == e.Service {
 		return l.unserved(e, p, ip) // joining others, or coming back, takes nothing new from the pool
 	}
 	return l.barred(e, p, 1)

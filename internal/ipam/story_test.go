@@ -124,7 +124,7 @@ func (s *story) restart() Changed {
 	s.ledger.Tick(s.now)
 	s.ledger.SetPools(s.pools)
 	for ip, since := range old.released {
-		s.ledger.Remember(ip, old.retained[ip].key, since)
+		s.ledger.Remember(ip, old.retained.of[ip].key, since)
 	}
 	for ip, pool := range old.cameFrom {
 		s.ledger.CameFrom(ip, pool)

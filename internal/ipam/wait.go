@@ -59,6 +59,7 @@ func (l *Ledger) retell() Changed {
 		before := e.Decision
 		l.unwait(e)
 		e.Reason, e.Message = l.explain(e, l.unfilled(e))
+		l.stand(e, e.Standing())
 		l.wait(e)
 		if !e.Decision.Equal(before) {
 			changed.add(e)

@@ -28,7 +28,8 @@ type Allocator interface {
 	Start(ctx context.Context, objects config.Objects, list func(context.Context) ([]corev1.Service, error)) error
 	// Configure is told the whole configuration whenever a part of it has changed.
 	Configure(ctx context.Context, objects config.Objects) error
-	// Report is called when EnqueueReport has asked for it.
+	// Report is called when EnqueueReport has asked for it, and when only the status of a pool has changed. Of the
+	// configuration it is told the pools and reservations.
 	Report(ctx context.Context, objects config.Objects) error
 	// Service is told of one Service that changed or was enqueued; service is nil when it is gone.
 	Service(ctx context.Context, name types.NamespacedName, service *corev1.Service) error
@@ -97,7 +98,7 @@ func (q *AllocationQueue) NeedLeaderElection() bool { return true }
 
 // Start runs the queue until ctx ends.
 func (q *AllocationQueue) Start(ctx context.Context) error {
-	err := q.cluster.sources(ctx, q.notify, &corev1.Service{}, &v1beta1.IPAddressPool{},
+	err := q.cluster.watch(ctx, q.changed, &corev1.Service{}, &v1beta1.IPAddressPool{},
 		&v1beta1.IPReservation{}, &v1beta1.L2Advertisement{}, &corev1.Node{}, &corev1.Namespace{}, &networkingv1.ServiceCIDR{})
 	if err != nil {
 		return err
@@ -147,12 +148,25 @@ func (c *Cluster) listServices(ctx context.Context) ([]corev1.Service, error) {
 	}
 }
 
-func (q *AllocationQueue) notify(o client.Object) {
-	if s, ok := o.(*corev1.Service); ok {
-		q.Enqueue(client.ObjectKeyFromObject(s))
-		return
+// statusDelay is how long a status of a pool that somebody has written may stand before it is looked at: most often
+// that is the write of a Report, and gathering has begun for the next.
+const statusDelay = 200 * time.Millisecond
+
+// changed takes in an object as it was (nil: it is new) and as it is (nil: it is gone).
+func (q *AllocationQueue) changed(before, after client.Object) {
+	either := after
+	if after == nil {
+		either = before
 	}
-	q.EnqueueConfigure()
+	_, isPool := either.(*v1beta1.IPAddressPool)
+	switch s, isService := either.(*corev1.Service); {
+	case isService:
+		q.Enqueue(client.ObjectKeyFromObject(s))
+	case reconfigures(before, after):
+		q.EnqueueConfigure()
+	case isPool:
+		q.EnqueueReport(statusDelay)
+	}
 }
 
 // next carries out one task; more is false when the queue has been shut down. The error is one that this
@@ -183,15 +197,19 @@ func (q *AllocationQueue) next(ctx context.Context) (more bool, _ error) {
 }
 
 func (q *AllocationQueue) do(ctx context.Context, t task) error {
-	if t.call != service {
+	switch t.call {
+	case configure:
 		objects, err := q.cluster.allocationObjects(ctx)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case t.call == report:
-			return q.allocator.Report(ctx, objects)
 		}
 		return q.allocator.Configure(ctx, objects)
+	case report:
+		objects, err := q.cluster.reportObjects(ctx)
+		if err != nil {
+			return err
+		}
+		return q.allocator.Report(ctx, objects)
 	}
 	var s corev1.Service
 	err := q.cluster.manager.GetCache().Get(ctx, t.NamespacedName, &s)
@@ -209,12 +227,8 @@ func (c *Cluster) objects(ctx context.Context) (config.Objects, error) {
 	var pools v1beta1.IPAddressPoolList
 	var ads v1beta1.L2AdvertisementList
 	var nodes corev1.NodeList
-	for _, list := range []client.ObjectList{&pools, &ads, &nodes} {
-		if err := c.manager.GetCache().List(ctx, list); err != nil {
-			return config.Objects{}, fmt.Errorf("list %T: %w", list, err)
-		}
-	}
-	return config.Objects{Pools: pools.Items, L2Advertisements: ads.Items, Nodes: nodes.Items}, nil
+	err := c.list(ctx, &pools, &ads, &nodes)
+	return config.Objects{Pools: pools.Items, L2Advertisements: ads.Items, Nodes: nodes.Items}, err
 }
 
 // allocationObjects lists from the caches what only the controller needs, too.
@@ -226,14 +240,30 @@ func (c *Cluster) allocationObjects(ctx context.Context) (config.Objects, error)
 	var reservations v1beta1.IPReservationList
 	var namespaces corev1.NamespaceList
 	var cidrs networkingv1.ServiceCIDRList
-	for _, list := range []client.ObjectList{&reservations, &namespaces, &cidrs} {
-		if err := c.manager.GetCache().List(ctx, list); err != nil {
-			return config.Objects{}, fmt.Errorf("list %T: %w", list, err)
-		}
+	if err := c.list(ctx, &reservations, &namespaces, &cidrs); err != nil {
+		return config.Objects{}, err
 	}
 	objects.Reservations, objects.Namespaces = reservations.Items, namespaces.Items
 	for _, o := range cidrs.Items {
 		objects.ServiceCIDRs = append(objects.ServiceCIDRs, o.Spec.CIDRs...)
 	}
 	return objects, nil
+}
+
+// reportObjects lists from the caches what Report reports on.
+func (c *Cluster) reportObjects(ctx context.Context) (config.Objects, error) {
+	var pools v1beta1.IPAddressPoolList
+	var reservations v1beta1.IPReservationList
+	err := c.list(ctx, &pools, &reservations)
+	return config.Objects{Pools: pools.Items, Reservations: reservations.Items}, err
+}
+
+// list fills lists from the caches.
+func (c *Cluster) list(ctx context.Context, lists ...client.ObjectList) error {
+	for _, list := range lists {
+		if err := c.manager.GetCache().List(ctx, list); err != nil {
+			return fmt.Errorf("list %T: %w", list, err)
+		}
+	}
+	return nil
 }

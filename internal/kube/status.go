@@ -25,6 +25,19 @@ type ServiceStatus struct {
 // WriteServiceStatus patches the status of the Service as it was seen: when it has changed since, nothing is
 // written and the error is a conflict (apierrors.IsConflict).
 func (c *Cluster) WriteServiceStatus(ctx context.Context, seen *corev1.Service, s ServiceStatus) error {
+	patch, err := servicePatch(seen, s)
+	if err != nil {
+		return err
+	}
+	target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: seen.Namespace, Name: seen.Name}}
+	err = c.manager.GetClient().Status().Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, patch))
+	if err != nil {
+		return fmt.Errorf("write the status of Service %s/%s: %w", seen.Namespace, seen.Name, err)
+	}
+	return nil
+}
+
+func servicePatch(seen *corev1.Service, s ServiceStatus) ([]byte, error) {
 	condition := any(s.Condition)
 	if s.Remove {
 		condition = map[string]string{"$patch": "delete", "type": s.Condition.Type}
@@ -38,14 +51,9 @@ func (c *Cluster) WriteServiceStatus(ctx context.Context, seen *corev1.Service, 
 		"status":   status,
 	})
 	if err != nil {
-		return fmt.Errorf("encode the status of Service %s/%s: %w", seen.Namespace, seen.Name, err)
+		return nil, fmt.Errorf("encode the status of Service %s/%s: %w", seen.Namespace, seen.Name, err)
 	}
-	target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: seen.Namespace, Name: seen.Name}}
-	err = c.manager.GetClient().Status().Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, patch))
-	if err != nil {
-		return fmt.Errorf("write the status of Service %s/%s: %w", seen.Namespace, seen.Name, err)
-	}
-	return nil
+	return patch, nil
 }
 
 // WriteStatus replaces the fields of the status of an object of Lanyard's own that are given (null takes one
