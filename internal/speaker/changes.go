@@ -12,15 +12,21 @@ import (
 
 // logChanges logs each address that this node begins or ceases to announce, and each whose owner or reason
 // is another now, once per change; and why claims changed hands.
-func (s *Speaker) logChanges(before []placement.Verdict, d placement.Decision) {
+func (s *Speaker) logChanges(before []*placement.Verdict, d placement.Decision) {
 	after := d.Verdicts
-	old := make(map[netip.Addr]placement.Verdict, len(before))
+	old := make(map[netip.Addr]*placement.Verdict, len(before))
 	for _, v := range before {
 		old[v.IP] = v
 	}
 	for _, v := range after {
 		was := old[v.IP]
 		delete(old, v.IP)
+		if was == v {
+			continue
+		}
+		if was == nil {
+			was = &placement.Verdict{}
+		}
 		switch {
 		case v.Owner == s.Node && was.Owner != s.Node:
 			_ = level.Info(describe(s.Logger, v)).Log("msg", "announcing", "from", was.Owner)
@@ -43,6 +49,6 @@ func (s *Speaker) logChanges(before []placement.Verdict, d placement.Decision) {
 	}
 }
 
-func describe(l log.Logger, v placement.Verdict) log.Logger {
+func describe(l log.Logger, v *placement.Verdict) log.Logger {
 	return log.With(l, "ip", v.IP, "service", strings.Join(v.Services, ","), "reason", v.Reason, "interfaces", strings.Join(v.Interfaces, ","))
 }

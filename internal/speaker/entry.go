@@ -45,7 +45,7 @@ func (e *entry) meet(s *corev1.Service) {
 func (e *entry) learn(verdicts []*placement.Verdict, reports map[string]placement.Report, now time.Time) {
 	list := make([]address, 0, len(verdicts))
 	for _, v := range verdicts {
-		list = append(list, addressOf(*v, reports))
+		list = append(list, addressOf(v, reports))
 	}
 	if !e.gone && len(e.seen) > 0 && slices.EqualFunc(e.seen, list, address.same) {
 		return

@@ -21,11 +21,11 @@ import (
 // snapshot stays in force for objects that have become faulty.
 func facts(seen kube.Observed, class string, last config.Snapshot) (placement.Facts, config.Snapshot) {
 	snapshot, _ := config.ParseAfter(last, seen.Objects)
-	f := placement.Facts{
+	f := placement.Facts{Cluster: &placement.Cluster{
 		Nodes:          map[string]placement.Node{},
 		Pools:          snapshot.PlacementPools(),
 		Advertisements: snapshot.Advertisements,
-	}
+	}}
 	for i := range seen.Pools {
 		for _, q := range seen.Pools[i].Status.Quarantined {
 			if ip, err := netip.ParseAddr(q.Address); err == nil {
@@ -43,7 +43,7 @@ func facts(seen kube.Observed, class string, last config.Snapshot) (placement.Fa
 		if !kube.IsOurs(s, class) || !kube.HasOurMark(s) {
 			continue // a status that somebody else wrote is not ours to announce
 		}
-		service := placement.Service{
+		service := &placement.Service{
 			Name:           s.Namespace + "/" + s.Name,
 			IPs:            kube.IngressIPs(s),
 			Local:          s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,

@@ -64,17 +64,17 @@ func TestMetricsOfSilence(t *testing.T) {
 	}
 	ip := netip.MustParseAddr("10.1.0.1")
 	for _, step := range []struct {
-		verdict placement.Verdict
+		verdict *placement.Verdict
 		want    map[string]float64
 	}{
-		{placement.Verdict{IP: ip, Reason: placement.NoEligibleNode}, map[string]float64{"NoEligibleNode": 1}},
-		{placement.Verdict{IP: ip, Owner: "n2", Reason: placement.Settling}, map[string]float64{"Settling": 1}},
-		{placement.Verdict{IP: ip, Owner: "n2", Reason: placement.AddressConflict,
+		{&placement.Verdict{IP: ip, Reason: placement.NoEligibleNode}, map[string]float64{"NoEligibleNode": 1}},
+		{&placement.Verdict{IP: ip, Owner: "n2", Reason: placement.Settling}, map[string]float64{"Settling": 1}},
+		{&placement.Verdict{IP: ip, Owner: "n2", Reason: placement.AddressConflict,
 			Claim: placement.Claim{Phase: placement.Taken, Since: time.Unix(1, 0)}}, map[string]float64{"AddressConflict": 1}},
-		{placement.Verdict{IP: ip, Owner: "n2", Reason: placement.NoEndpoint,
+		{&placement.Verdict{IP: ip, Owner: "n2", Reason: placement.NoEndpoint,
 			Claim: placement.Claim{Phase: placement.Announcing, Since: time.Unix(1, 0)}}, map[string]float64{}},
 	} {
-		m.passed(placement.Facts{}, placement.Decision{Verdicts: []placement.Verdict{step.verdict}})
+		m.passed(placement.Facts{}, placement.Decision{Verdicts: []*placement.Verdict{step.verdict}})
 		got := map[string]float64{}
 		families, err := registry.Gather()
 		if err != nil {

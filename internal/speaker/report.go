@@ -55,7 +55,7 @@ var _ Writer = (*kube.Cluster)(nil)
 type Reporting struct {
 	Self     string
 	Members  []string
-	Verdicts []placement.Verdict         // sorted by address
+	Verdicts []*placement.Verdict        // sorted by address
 	Reports  map[string]placement.Report // by node
 	Services []corev1.Service            // as observed; nil while the API server has not told of them
 }
@@ -221,11 +221,11 @@ func (r *Reporter) look(now time.Time) {
 	}
 }
 
-func verdictsByService(verdicts []placement.Verdict) map[string][]*placement.Verdict {
+func verdictsByService(verdicts []*placement.Verdict) map[string][]*placement.Verdict {
 	held := map[string][]*placement.Verdict{}
-	for i := range verdicts {
-		for _, s := range verdicts[i].Services {
-			held[s] = append(held[s], &verdicts[i])
+	for _, v := range verdicts {
+		for _, s := range v.Services {
+			held[s] = append(held[s], v)
 		}
 	}
 	return held

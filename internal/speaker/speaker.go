@@ -94,11 +94,11 @@ type Speaker struct {
 	interfaces []placement.Interface
 	settled    bool // all peers have told of themselves, or were waited for long enough
 	leaving    bool
-	members    []string            // of the last pass
-	verdicts   []placement.Verdict // of the last pass
-	failed     error               // of the last pass
-	troubled   error               // what is wrong with the gossip
-	passed     bool                // whether there has been a pass
+	members    []string             // of the last pass
+	verdicts   []*placement.Verdict // of the last pass
+	failed     error                // of the last pass
+	troubled   error                // what is wrong with the gossip
+	passed     bool                 // whether there has been a pass
 }
 
 // New returns a Speaker. It starts nothing.
@@ -457,8 +457,8 @@ func (s *Speaker) peers(f placement.Facts) map[placement.MAC]bool {
 	return macs
 }
 
-func (s *Speaker) owned() []placement.Verdict {
+func (s *Speaker) owned() []*placement.Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(s.verdicts), func(v placement.Verdict) bool { return v.Owner != s.Node })
+	return slices.DeleteFunc(slices.Clone(s.verdicts), func(v *placement.Verdict) bool { return v.Owner != s.Node })
 }
