@@ -9,28 +9,41 @@ import (
 
 // Facts is all that a decision rests on. Nodes that hold the same facts, but for Self, Standings, Stood and
 // Leaving, come to the same owners.
+//
+// What it refers to is shared with the elector, which tells by identity what has not changed since the last
+// decision: nobody may change what a Cluster, a Service, or a slice of a Report or of Standings holds, once it was
+// given; what is another value now is to be another pointer, or another slice. What is the same had better be the
+// same pointer, or slice: then it costs next to nothing. The slice of Services and the map of Reports themselves
+// may be filled anew.
 type Facts struct {
-	Nodes map[string]Node
-	// Pools of the cluster; an address that none of them contains falls under every advertisement, so that
-	// a pool edit silences nobody.
-	Pools          []Pool
-	Advertisements []Advertisement
-	Services       []Service
-	// Quarantined are the addresses that a stranger uses, as the statuses of the pools say.
-	Quarantined []netip.Addr
+	// Cluster is what concerns all addresses; nil stands for an empty one.
+	*Cluster
+	// Services, best sorted by name.
+	Services []*Service
 
 	Self    string            `json:"-"` // the node that asks
 	Now     time.Time         `json:"-"`
 	Members []string          `json:"-"` // nodes whose speaker is alive, Self among them
 	Known   int               `json:"-"` // how many speakers there ought to be, Self's among them
 	Reports map[string]Report `json:"-"` // of the members that have told; of Self, only its interfaces count
-	// Standings of what Self announces, by address.
+	// Standings of what Self announces, sorted by address.
 	Standings []Standing `json:"-"`
 	// Stood says that this process has stood still since the last decision, for so long that others may have
 	// taken it for dead.
 	Stood bool `json:"-"`
 	// Leaving says that Self hands over what it has, and takes nothing.
 	Leaving bool `json:"-"`
+}
+
+// Cluster is what of the cluster concerns all addresses.
+type Cluster struct {
+	Nodes map[string]Node
+	// Pools of the cluster; an address that none of them contains falls under every advertisement, so that
+	// a pool edit silences nobody.
+	Pools          []Pool
+	Advertisements []Advertisement
+	// Quarantined are the addresses that a stranger uses, as the statuses of the pools say.
+	Quarantined []netip.Addr
 }
 
 // CutOff reports whether Self sees at most half of the speakers that there ought to be.
@@ -95,12 +108,12 @@ type Service struct {
 	EndpointAnywhere bool
 }
 
-func (s Service) servedOn(node string) bool {
+func (s *Service) servedOn(node string) bool {
 	return !s.Local || s.EndpointAnywhere || s.EndpointNodes[node]
 }
 
 // fadesOn reports whether a node serves only until its endpoints have terminated.
-func (s Service) fadesOn(node string) bool {
+func (s *Service) fadesOn(node string) bool {
 	return s.Local && !s.EndpointAnywhere && s.FadingNodes[node]
 }
 

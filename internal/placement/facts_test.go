@@ -2,7 +2,9 @@ package placement
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/lanyard-lb/lanyard/internal/iprange"
@@ -24,14 +26,17 @@ func set(names ...string) map[string]bool {
 }
 
 // facts of three nodes, one pool "lan" and an advertisement for it.
-func facts(services ...Service) Facts {
+func facts(services ...*Service) Facts {
 	r, _ := iprange.Parse("10.0.0.0/16")
 	nodes := []string{"n1", "n2", "n3"}
 	f := Facts{
-		Self: "n1", Now: start, Members: nodes, Known: len(nodes), Reports: map[string]Report{}, Nodes: map[string]Node{},
-		Pools:          []Pool{{Name: "lan", Ranges: []iprange.Range{r}}},
-		Advertisements: []Advertisement{{Name: "ad", Pools: set("lan"), Nodes: set(nodes...)}},
-		Services:       services,
+		Self: "n1", Now: start, Members: nodes, Known: len(nodes), Reports: map[string]Report{},
+		Cluster: &Cluster{
+			Nodes:          map[string]Node{},
+			Pools:          []Pool{{Name: "lan", Ranges: []iprange.Range{r}}},
+			Advertisements: []Advertisement{{Name: "ad", Pools: set("lan"), Nodes: set(nodes...)}},
+		},
+		Services: services,
 	}
 	for i, n := range nodes {
 		f.Nodes[n], f.Reports[n] = Node{}, Report{Interfaces: []Interface{nicOf(i)}}
@@ -39,10 +44,17 @@ func facts(services ...Service) Facts {
 	return f
 }
 
-func manyServices(n int) []Service {
-	services := make([]Service, n)
+func manyServices(n int) []*Service {
+	services := make([]*Service, n)
 	for i := range services {
-		services[i] = Service{Name: fmt.Sprint("ns/", i), Served: true, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}}
+		services[i] = &Service{Name: fmt.Sprint("ns/", i), Served: true, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}}
 	}
 	return services
+}
+
+// cloned is the same cluster in another place, whose nodes and advertisements may be changed.
+func cloned(c *Cluster) *Cluster {
+	copied := *c
+	copied.Nodes, copied.Advertisements = maps.Clone(c.Nodes), slices.Clone(c.Advertisements)
+	return &copied
 }

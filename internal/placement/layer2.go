@@ -59,7 +59,8 @@ func NewLayer2(o Options) *Layer2 {
 
 // Decision is what follows from facts.
 type Decision struct {
-	Verdicts []Verdict // of all addresses, sorted
+	// Verdicts on all addresses, sorted. One that says the same as in the last decision is the same pointer.
+	Verdicts []*Verdict
 	// Claims of Self for the others to know, and what Self is to announce; both sorted by address.
 	Claims        []Claim
 	Announcements []Announcement
@@ -132,6 +133,9 @@ type claimant struct {
 
 // Decide takes the facts in, and says what follows. What it returns may be kept, but not changed.
 func (l *Layer2) Decide(f Facts) Decision {
+	if f.Cluster == nil {
+		f.Cluster = &Cluster{}
+	}
 	p := &pass{
 		Layer2: l, Facts: f, groups: map[string]*group{}, subnets: map[string]subnets{},
 		load: map[string]int{}, standings: make(map[netip.Addr]Standing, len(f.Standings)), calm: true,
@@ -167,8 +171,7 @@ func (p *pass) wakeAt(t time.Time) {
 // list gathers the addresses of all Services, who may own them, and what is remembered of them.
 func (p *pass) list() {
 	p.at = map[netip.Addr]*address{}
-	for i := range p.Services {
-		s := &p.Services[i]
+	for _, s := range p.Services {
 		for _, ip := range s.IPs {
 			if p.at[ip] == nil {
 				p.at[ip] = &address{ip: ip}
@@ -418,8 +421,8 @@ func (p *pass) conclude() {
 	}
 }
 
-func (p *pass) verdict(a *address) Verdict {
-	v := Verdict{IP: a.ip, Services: a.names, Owner: a.owner, Reason: a.reason}
+func (p *pass) verdict(a *address) *Verdict {
+	v := &Verdict{IP: a.ip, Services: a.names, Owner: a.owner, Reason: a.reason}
 	if a.owner == "" {
 		v.Reason = cmp.Or(v.Reason, NoEligibleNode)
 		return v

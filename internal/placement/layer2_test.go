@@ -41,10 +41,10 @@ func settled(t *testing.T, f Facts, o Options) Decision {
 }
 
 func TestVerdicts(t *testing.T) {
-	web := Service{Name: "default/web", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}
-	local := Service{Name: "default/local", IPs: web.IPs, Local: true, Served: true}
-	on := func(s Service, nodes ...string) Service { s.EndpointNodes = set(nodes...); return s }
-	fading := func(s Service, nodes ...string) Service { s.FadingNodes = set(nodes...); return s }
+	web := &Service{Name: "default/web", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}
+	local := &Service{Name: "default/local", IPs: web.IPs, Local: true, Served: true}
+	on := func(s *Service, nodes ...string) *Service { c := *s; c.EndpointNodes = set(nodes...); return &c }
+	fading := func(s *Service, nodes ...string) *Service { c := *s; c.FadingNodes = set(nodes...); return &c }
 	only := func(f *Facts, nodes ...string) {
 		f.Members = nodes
 	}
@@ -61,74 +61,74 @@ func TestVerdicts(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name       string
-		services   []Service
+		services   []*Service
 		change     func(*Facts)
 		owner      string
 		reason     Reason
 		interfaces []string
 	}{
-		{name: "any of the three", services: []Service{web}, owner: "any", reason: Announced},
-		{name: "the only member", services: []Service{web}, change: func(f *Facts) { only(f, "n1") },
+		{name: "any of the three", services: []*Service{web}, owner: "any", reason: Announced},
+		{name: "the only member", services: []*Service{web}, change: func(f *Facts) { only(f, "n1") },
 			owner: "n1", reason: Announced, interfaces: []string{"eth0"}},
-		{name: "no advertisement at all", services: []Service{web}, change: func(f *Facts) { f.Advertisements = nil },
+		{name: "no advertisement at all", services: []*Service{web}, change: func(f *Facts) { f.Advertisements = nil },
 			reason: NoAdvertisement},
-		{name: "an advertisement of another pool", services: []Service{web},
+		{name: "an advertisement of another pool", services: []*Service{web},
 			change: func(f *Facts) { f.Advertisements[0].Pools = set("other") }, reason: NoAdvertisement},
-		{name: "an advertisement for other Services", services: []Service{{Name: "a/b", IPs: web.IPs, Advertisements: set("other")}},
+		{name: "an advertisement for other Services", services: []*Service{{Name: "a/b", IPs: web.IPs, Advertisements: set("other")}},
 			reason: NoAdvertisement},
-		{name: "an advertisement for one of those that share", owner: "any", reason: Announced, services: []Service{
+		{name: "an advertisement for one of those that share", owner: "any", reason: Announced, services: []*Service{
 			{Name: "a/b", IPs: web.IPs, Advertisements: set("other"), Served: true}, web}},
-		{name: "an address that no pool contains stays announced", services: []Service{{Name: "a/b", IPs: []netip.Addr{ip("10.168.7.7")}, Served: true}},
+		{name: "an address that no pool contains stays announced", services: []*Service{{Name: "a/b", IPs: []netip.Addr{ip("10.168.7.7")}, Served: true}},
 			owner: "any", reason: Announced},
-		{name: "only nodes of the advertisement", services: []Service{web},
+		{name: "only nodes of the advertisement", services: []*Service{web},
 			change: func(f *Facts) { f.Advertisements[0].Nodes = set("n3") }, owner: "n3", reason: Announced},
-		{name: "dead nodes do not announce", services: []Service{web},
+		{name: "dead nodes do not announce", services: []*Service{web},
 			change: func(f *Facts) { f.Advertisements[0].Nodes = set("n3"); only(f, "n1") }, reason: NoEligibleNode},
-		{name: "nor nodes that the API server does not know", services: []Service{web},
+		{name: "nor nodes that the API server does not know", services: []*Service{web},
 			change: func(f *Facts) { f.Nodes = map[string]Node{"n2": {}} }, owner: "n2", reason: Announced},
-		{name: "nor excluded ones", services: []Service{web},
+		{name: "nor excluded ones", services: []*Service{web},
 			change: func(f *Facts) { f.Nodes["n1"], f.Nodes["n2"] = Node{Excluded: "label"}, Node{Excluded: "label"} }, owner: "n3", reason: Announced},
-		{name: "nor those that are not ready for long", services: []Service{web},
+		{name: "nor those that are not ready for long", services: []*Service{web},
 			change: func(f *Facts) {
 				for _, n := range []string{"n1", "n2"} {
 					f.Nodes[n] = Node{NotReadySince: start.Add(-time.Hour)}
 				}
 			}, owner: "n3", reason: Announced},
-		{name: "nor cordoned ones", services: []Service{web},
+		{name: "nor cordoned ones", services: []*Service{web},
 			change: func(f *Facts) { f.Nodes["n1"], f.Nodes["n2"] = Node{Cordoned: true}, Node{Cordoned: true} }, owner: "n3", reason: Announced},
-		{name: "unless nobody else is there", services: []Service{web},
+		{name: "unless nobody else is there", services: []*Service{web},
 			change: func(f *Facts) {
 				only(f, "n1")
 				f.Nodes["n1"] = Node{NotReadySince: start.Add(-time.Hour)}
 			}, owner: "n1", reason: Announced, interfaces: []string{"eth0"}},
-		{name: "preferred nodes come first", services: []Service{web}, change: func(f *Facts) {
+		{name: "preferred nodes come first", services: []*Service{web}, change: func(f *Facts) {
 			f.Advertisements[0].Preferred = []Preference{{10, set("n2", "n3")}, {1, set("n3")}}
 		}, owner: "n3", reason: Announced},
-		{name: "the weights of all advertisements add up", services: []Service{web}, change: func(f *Facts) {
+		{name: "the weights of all advertisements add up", services: []*Service{web}, change: func(f *Facts) {
 			f.Advertisements[0].Preferred = []Preference{{10, set("n2")}, {8, set("n3")}}
 			f.Advertisements = append(f.Advertisements, Advertisement{Name: "more", Pools: set("lan"), Nodes: set("n3"), Preferred: []Preference{{3, set("n3")}}})
 		}, owner: "n3", reason: Announced},
-		{name: "where the owner of the Service wants it", services: []Service{{Name: "a/b", IPs: web.IPs, MoveTo: "n2", Served: true}}, owner: "n2", reason: Announced},
-		{name: "unless that node may not", services: []Service{{Name: "a/b", IPs: web.IPs, MoveTo: "n2", Served: true}},
+		{name: "where the owner of the Service wants it", services: []*Service{{Name: "a/b", IPs: web.IPs, MoveTo: "n2", Served: true}}, owner: "n2", reason: Announced},
+		{name: "unless that node may not", services: []*Service{{Name: "a/b", IPs: web.IPs, MoveTo: "n2", Served: true}},
 			change: func(f *Facts) { f.Advertisements[0].Nodes = set("n3") }, owner: "n3", reason: Announced},
-		{name: "Local goes where an endpoint is", services: []Service{on(local, "n2")}, owner: "n2", reason: Announced},
-		{name: "also when that node is cordoned", services: []Service{on(local, "n2")},
+		{name: "Local goes where an endpoint is", services: []*Service{on(local, "n2")}, owner: "n2", reason: Announced},
+		{name: "also when that node is cordoned", services: []*Service{on(local, "n2")},
 			change: func(f *Facts) { f.Nodes["n2"] = Node{Cordoned: true} }, owner: "n2", reason: Announced},
-		{name: "not where the endpoints terminate", services: []Service{fading(on(local, "n2", "n3"), "n2")}, owner: "n3", reason: Announced},
-		{name: "unless they do so everywhere", services: []Service{fading(on(local, "n2"), "n2")}, owner: "n2", reason: Announced},
-		{name: "rather where it is ready than where it terminates, cordoned or not", services: []Service{fading(on(local, "n2", "n3"), "n2")},
+		{name: "not where the endpoints terminate", services: []*Service{fading(on(local, "n2", "n3"), "n2")}, owner: "n3", reason: Announced},
+		{name: "unless they do so everywhere", services: []*Service{fading(on(local, "n2"), "n2")}, owner: "n2", reason: Announced},
+		{name: "rather where it is ready than where it terminates, cordoned or not", services: []*Service{fading(on(local, "n2", "n3"), "n2")},
 			change: func(f *Facts) { f.Nodes["n3"] = Node{Cordoned: true} }, owner: "n3", reason: Announced},
-		{name: "every sharer must be served", services: []Service{on(local, "n1", "n2"), on(Service{Name: "a/c", IPs: web.IPs, Local: true, Served: true}, "n2", "n3")},
+		{name: "every sharer must be served", services: []*Service{on(local, "n1", "n2"), on(&Service{Name: "a/c", IPs: web.IPs, Local: true, Served: true}, "n2", "n3")},
 			owner: "n2", reason: Announced},
-		{name: "an endpoint without a node counts anywhere", services: []Service{{Name: "a/b", IPs: web.IPs, Local: true, EndpointAnywhere: true, Served: true}},
+		{name: "an endpoint without a node counts anywhere", services: []*Service{{Name: "a/b", IPs: web.IPs, Local: true, EndpointAnywhere: true, Served: true}},
 			owner: "any", reason: Announced},
-		{name: "Local without endpoints is announced all the same", services: []Service{{Name: "a/b", IPs: web.IPs, Local: true}}, owner: "any", reason: NoEndpoint},
-		{name: "and so is Cluster", services: []Service{{Name: "a/b", IPs: web.IPs}}, owner: "any", reason: NoEndpoint},
-		{name: "unless the advertisement says otherwise", services: []Service{{Name: "a/b", IPs: web.IPs}},
+		{name: "Local without endpoints is announced all the same", services: []*Service{{Name: "a/b", IPs: web.IPs, Local: true}}, owner: "any", reason: NoEndpoint},
+		{name: "and so is Cluster", services: []*Service{{Name: "a/b", IPs: web.IPs}}, owner: "any", reason: NoEndpoint},
+		{name: "unless the advertisement says otherwise", services: []*Service{{Name: "a/b", IPs: web.IPs}},
 			change: func(f *Facts) { f.Advertisements[0].Withdraw = true }, reason: NoEndpoint},
-		{name: "nor where endpoints are on nodes that may not announce", services: []Service{on(local, "n2")},
+		{name: "nor where endpoints are on nodes that may not announce", services: []*Service{on(local, "n2")},
 			change: func(f *Facts) { f.Advertisements[0].Nodes = set("n1", "n3") }, reason: NoEligibleNode},
-		{name: "not elsewhere when the interfaces in the subnet are down", services: []Service{web}, change: func(f *Facts) {
+		{name: "not elsewhere when the interfaces in the subnet are down", services: []*Service{web}, change: func(f *Facts) {
 			for _, n := range f.Members {
 				changeNIC(f, n, func(i *Interface) { i.Carrier = false })
 				i := nic
@@ -136,7 +136,7 @@ func TestVerdicts(t *testing.T) {
 				addNIC(f, n, i)
 			}
 		}, reason: NoInterface},
-		{name: "patterns of interfaces", services: []Service{web}, change: func(f *Facts) {
+		{name: "patterns of interfaces", services: []*Service{web}, change: func(f *Facts) {
 			only(f, "n1")
 			for _, name := range []string{"eth1", "wlan0"} {
 				i := nic
@@ -145,31 +145,31 @@ func TestVerdicts(t *testing.T) {
 			}
 			f.Advertisements[0].Interfaces = []string{"eth*"}
 		}, owner: "n1", reason: Announced, interfaces: []string{"eth0", "eth1"}},
-		{name: "no carrier, no interface", services: []Service{web}, change: func(f *Facts) {
+		{name: "no carrier, no interface", services: []*Service{web}, change: func(f *Facts) {
 			only(f, "n1")
 			changeNIC(f, "n1", func(i *Interface) { i.Carrier = false })
 		}, reason: NoInterface},
-		{name: "no carrier, not eligible", services: []Service{web}, change: func(f *Facts) {
+		{name: "no carrier, not eligible", services: []*Service{web}, change: func(f *Facts) {
 			changeNIC(f, "n1", func(i *Interface) { i.Carrier = false })
 			changeNIC(f, "n2", func(i *Interface) { i.Up = false })
 		}, owner: "n3", reason: Announced},
-		{name: "only interfaces in the subnet", services: []Service{web}, change: func(f *Facts) {
+		{name: "only interfaces in the subnet", services: []*Service{web}, change: func(f *Facts) {
 			for _, n := range []string{"n1", "n2"} {
 				changeNIC(f, n, func(i *Interface) { i.Subnets = []netip.Prefix{netip.MustParsePrefix("192.168.1.9/24")} })
 			}
 		}, owner: "n3", reason: Announced},
-		{name: "any interface when nobody is in the subnet", services: []Service{web}, change: func(f *Facts) {
+		{name: "any interface when nobody is in the subnet", services: []*Service{web}, change: func(f *Facts) {
 			only(f, "n1")
 			changeNIC(f, "n1", func(i *Interface) { i.Subnets = nil })
 		}, owner: "n1", reason: Announced, interfaces: []string{"eth0"}},
-		{name: "the interface that is named, when only others are in the subnet", services: []Service{web}, change: func(f *Facts) {
+		{name: "the interface that is named, when only others are in the subnet", services: []*Service{web}, change: func(f *Facts) {
 			only(f, "n1")
 			i := nic
 			i.Name, i.Subnets = "eth1", []netip.Prefix{netip.MustParsePrefix("192.168.1.9/24")}
 			addNIC(f, "n1", i)
 			f.Advertisements[0].Interfaces = []string{"eth1"}
 		}, owner: "n1", reason: Announced, interfaces: []string{"eth1"}},
-		{name: "any interface when the subnet does not matter", services: []Service{web}, change: func(f *Facts) {
+		{name: "any interface when the subnet does not matter", services: []*Service{web}, change: func(f *Facts) {
 			only(f, "n1")
 			i := nic
 			i.Name, i.Subnets = "eth1", nil
@@ -309,7 +309,7 @@ func TestStories(t *testing.T) {
 			}, 0, "Announcing"}}},
 		{"it stays a second when its endpoints here terminate and another node has one that is ready", []act{
 			{"its only endpoint is here", func(f *Facts) {
-				f.Services = []Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1")}}
+				f.Services = []*Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1")}}
 			}, 0, "Announcing"},
 			{"it terminates", func(f *Facts) { f.Services[0].FadingNodes = set("n1") }, time.Minute, "Announcing"},
 			{"another one is ready on n2", func(f *Facts) { f.Services[0].EndpointNodes = set("n1", "n2") }, 0, "Announcing"},
@@ -317,7 +317,7 @@ func TestStories(t *testing.T) {
 			{"a second later", nil, time.Millisecond, "Announcing to n2"}}},
 		{"so it does on a cordoned node", []act{
 			{"its only endpoint is here", func(f *Facts) {
-				f.Services = []Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1")}}
+				f.Services = []*Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1")}}
 			}, 0, "Announcing"},
 			{"the node is drained", func(f *Facts) { f.Nodes["n1"], f.Services[0].FadingNodes = Node{Cordoned: true}, set("n1") }, time.Minute, "Announcing"},
 			{"another one is ready on n2", func(f *Facts) { f.Services[0].EndpointNodes = set("n1", "n2") }, 0, "Announcing"},
@@ -325,7 +325,7 @@ func TestStories(t *testing.T) {
 			{"a second later", nil, time.Millisecond, "Announcing to n2"}}},
 		{"but not when it serves here no more", []act{
 			{"its endpoint here terminates, and another one is ready on n2", func(f *Facts) {
-				f.Services = []Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1", "n2"), FadingNodes: set("n1")}}
+				f.Services = []*Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1", "n2"), FadingNodes: set("n1")}}
 			}, 0, "Announcing"},
 			{"the one here has ended", func(f *Facts) { f.Services[0].EndpointNodes, f.Services[0].FadingNodes = set("n2"), nil }, 0, "Announcing to n2"}}},
 		{"moved by hand", []act{
@@ -345,7 +345,7 @@ func TestStories(t *testing.T) {
 			{"n2 is dead", func(f *Facts) { f.Members = []string{"n1", "n3"}; nobody(f) }, 0, "Announcing"}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f, l := facts(Service{Name: "a/b", IPs: []netip.Addr{one}, Served: true}), NewLayer2(Options{Rebalance: RebalanceOff, Recheck: 30 * time.Second})
+			f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{one}, Served: true}), NewLayer2(Options{Rebalance: RebalanceOff, Recheck: 30 * time.Second})
 			for _, a := range slices.Concat(mine, tc.acts) {
 				if a.change != nil {
 					a.change(&f)
@@ -361,7 +361,7 @@ func TestStories(t *testing.T) {
 
 // TestTaken: an address that a stranger uses is not announced, and probed again and again.
 func TestTaken(t *testing.T) {
-	f, l := facts(Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{Recheck: 30 * time.Second})
+	f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{Recheck: 30 * time.Second})
 	f.Advertisements[0].Nodes = set("n1")
 	first := l.Decide(f).Announcements[0]
 	stands := func(phase Phase, rival MAC) Decision {
@@ -430,7 +430,7 @@ func TestLazyPace(t *testing.T) {
 
 // TestPeerFoundByAProbe: a member that answers a probe before it has told of itself is no stranger.
 func TestPeerFoundByAProbe(t *testing.T) {
-	f, l := facts(Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{Recheck: 30 * time.Second})
+	f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{Recheck: 30 * time.Second})
 	f.Advertisements[0].Nodes = set("n1")
 	told := f.Reports["n2"]
 	delete(f.Reports, "n2")
@@ -453,7 +453,7 @@ func TestPeerFoundByAProbe(t *testing.T) {
 // TestPromised: an address that was conceded to a node which then died waits for it once, and no longer.
 func TestPromised(t *testing.T) {
 	for _, deaf := range []string{"n1", "n2"} { // whichever is elected first
-		f, l := facts(Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{Rebalance: RebalanceOff})
+		f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{Rebalance: RebalanceOff})
 		f.Self = map[string]string{"n1": "n2", "n2": "n1"}[deaf]
 		f.Members = []string{"n1", "n2"}
 		f.Reports[deaf] = Report{Interfaces: f.Reports[deaf].Interfaces,
@@ -520,7 +520,7 @@ func TestStrangersOfOne(t *testing.T) {
 		members []string
 		want    int
 	}{{[]string{"n1", "n2", "n3"}, 1}, {[]string{"n1"}, 0}} {
-		f, l := facts(Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{})
+		f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{})
 		f.Advertisements[0].Nodes, f.Members = set("n1"), tc.members
 		l.Decide(f)
 		f.Standings = []Standing{{IP: ip("10.0.0.1"), Phase: Taken, Rival: MAC{7}, RivalOn: "eth0"}}

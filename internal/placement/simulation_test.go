@@ -402,7 +402,7 @@ func (s *simulation) services() {
 		for range 1 + s.chance.IntN(3) {
 			s.newest++
 			ip := netip.AddrFrom4([4]byte{10, 0, 200 + byte(s.newest>>8), byte(s.newest)})
-			f.Services = append(f.Services, Service{Name: fmt.Sprint("new/", s.newest), Served: true, IPs: []netip.Addr{ip}})
+			f.Services = append(f.Services, &Service{Name: fmt.Sprint("new/", s.newest), Served: true, IPs: []netip.Addr{ip}})
 		}
 	})
 }
@@ -412,13 +412,20 @@ func (s *simulation) moveTo(node string) {
 	s.t.Helper()
 	i := s.chance.IntN(len(s.cluster.Services))
 	ip := s.cluster.Services[i].IPs[0]
-	s.change(func(f *Facts) { f.Services[i].MoveTo = node })
+	s.change(func(f *Facts) { f.Services[i] = wanted(f.Services[i], node) })
 	s.run(settle)
 	if owner := s.owners()[ip]; owner != node {
 		s.t.Fatalf("%s is on %s although it was to move to %s", ip, owner, node)
 	}
 	s.movedTo = ip
-	s.change(func(f *Facts) { f.Services[i].MoveTo = "" })
+	s.change(func(f *Facts) { f.Services[i] = wanted(f.Services[i], "") })
+}
+
+// wanted is a Service whose owner wants it on a node.
+func wanted(s *Service, node string) *Service {
+	c := *s
+	c.MoveTo = node
+	return &c
 }
 
 // part puts nodes on another side, or back.
@@ -695,7 +702,7 @@ func (s *simulation) event() (excused map[string]bool, text string) {
 
 // change has something change in the cluster; nodes hear of it one by one, those that are deaf not at all.
 func (s *simulation) change(do func(*Facts)) {
-	s.cluster.Nodes, s.cluster.Services = maps.Clone(s.cluster.Nodes), slices.Clone(s.cluster.Services)
+	s.cluster.Cluster, s.cluster.Services = cloned(s.cluster.Cluster), slices.Clone(s.cluster.Services)
 	do(&s.cluster)
 	s.edition++
 	seen, edition := s.cluster, s.edition

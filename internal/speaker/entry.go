@@ -31,6 +31,8 @@ type entry struct {
 	attempts int       // of the same want
 	after    time.Time // when the next attempt may be made
 	refused  string    // the version of the Service that was not the newest; empty: none
+
+	place *place // in the agenda; nil: none
 }
 
 // meet takes in the newest version of the Service.
@@ -45,7 +47,7 @@ func (e *entry) meet(s *corev1.Service) {
 func (e *entry) learn(verdicts []*placement.Verdict, reports map[string]placement.Report, now time.Time) {
 	list := make([]address, 0, len(verdicts))
 	for _, v := range verdicts {
-		list = append(list, addressOf(*v, reports))
+		list = append(list, addressOf(v, reports))
 	}
 	if !e.gone && len(e.seen) > 0 && slices.EqualFunc(e.seen, list, address.same) {
 		return

@@ -27,10 +27,10 @@ func TestMetricsOfFrames(t *testing.T) {
 	m.Conflicted("eth0", v6, true)
 	m.Conflicted("eth1", v6, true)
 	m.Conflicted("eth0", v4, false)
-	m.passed(placement.Facts{Members: []string{"n1"}, Known: 2}, placement.Decision{})
+	m.passed(placement.Facts{Members: []string{"n1"}, Known: 2}, placement.Decision{}, nil)
 	m.Conflicted("eth0", v4, false)
 	m.Conflicted("eth0", v6, true)
-	m.passed(placement.Facts{Members: []string{"n1", "n2"}, Known: 3}, placement.Decision{})
+	m.passed(placement.Facts{Members: []string{"n1", "n2"}, Known: 3}, placement.Decision{}, nil)
 	m.Conflicted("eth0", v4, false)
 	got := make(map[string]float64)
 	families, err := registry.Gather()
@@ -100,18 +100,21 @@ func TestMetricsOfSilence(t *testing.T) {
 		t.Fatal(err)
 	}
 	ip := netip.MustParseAddr("10.1.0.1")
+	var before []*placement.Verdict
 	for _, step := range []struct {
-		verdict placement.Verdict
+		verdict *placement.Verdict
 		want    map[string]float64
 	}{
-		{placement.Verdict{IP: ip, Reason: placement.NoEligibleNode}, map[string]float64{"NoEligibleNode": 1}},
-		{placement.Verdict{IP: ip, Owner: "n2", Reason: placement.Settling}, map[string]float64{"Settling": 1}},
-		{placement.Verdict{IP: ip, Owner: "n2", Reason: placement.AddressConflict,
+		{&placement.Verdict{IP: ip, Reason: placement.NoEligibleNode}, map[string]float64{"NoEligibleNode": 1}},
+		{&placement.Verdict{IP: ip, Owner: "n2", Reason: placement.Settling}, map[string]float64{"Settling": 1}},
+		{&placement.Verdict{IP: ip, Owner: "n2", Reason: placement.AddressConflict,
 			Claim: placement.Claim{Phase: placement.Taken, Since: time.Unix(1, 0)}}, map[string]float64{"AddressConflict": 1}},
-		{placement.Verdict{IP: ip, Owner: "n2", Reason: placement.NoEndpoint,
+		{&placement.Verdict{IP: ip, Owner: "n2", Reason: placement.NoEndpoint,
 			Claim: placement.Claim{Phase: placement.Announcing, Since: time.Unix(1, 0)}}, map[string]float64{}},
 	} {
-		m.passed(placement.Facts{}, placement.Decision{Verdicts: []placement.Verdict{step.verdict}})
+		after := []*placement.Verdict{step.verdict}
+		m.passed(placement.Facts{}, placement.Decision{Verdicts: after}, changesOf(before, after))
+		before = after
 		got := map[string]float64{}
 		families, err := registry.Gather()
 		if err != nil {

@@ -30,8 +30,8 @@ type address struct {
 }
 
 // addressOf joins a verdict with what the owner has told of its interfaces.
-func addressOf(v placement.Verdict, reports map[string]placement.Report) address {
-	a := address{Verdict: v, macs: make([]placement.MAC, len(v.Interfaces))}
+func addressOf(v *placement.Verdict, reports map[string]placement.Report) address {
+	a := address{Verdict: *v, macs: make([]placement.MAC, len(v.Interfaces))}
 	for _, i := range reports[v.Owner].Interfaces {
 		if at := slices.Index(v.Interfaces, i.Name); at >= 0 {
 			a.macs[at] = i.MAC

@@ -14,19 +14,20 @@ import (
 var epoch = time.Unix(1_700_000_000, 0).UTC()
 
 // announcedBy is the verdict on an address that a node announces.
-func announcedBy(node, ip string, services ...string) placement.Verdict {
-	return placement.Verdict{IP: netip.MustParseAddr(ip), Services: services, Owner: node, Reason: placement.Announced,
+func announcedBy(node, ip string, services ...string) *placement.Verdict {
+	return &placement.Verdict{IP: netip.MustParseAddr(ip), Services: services, Owner: node, Reason: placement.Announced,
 		Interfaces: []string{"eth0"}, Claim: placement.Claim{IP: netip.MustParseAddr(ip), Since: epoch, Phase: placement.Announcing}}
 }
 
-func changed(v placement.Verdict, change func(*placement.Verdict)) placement.Verdict {
-	change(&v)
-	return v
+func changed(v *placement.Verdict, change func(*placement.Verdict)) *placement.Verdict {
+	c := *v
+	change(&c)
+	return &c
 }
 
 // nobody is the verdict on an address that nobody announces.
-func nobody(reason placement.Reason, ip string, services ...string) placement.Verdict {
-	return placement.Verdict{IP: netip.MustParseAddr(ip), Services: services, Reason: reason}
+func nobody(reason placement.Reason, ip string, services ...string) *placement.Verdict {
+	return &placement.Verdict{IP: netip.MustParseAddr(ip), Services: services, Reason: reason}
 }
 
 func TestOutcome(t *testing.T) {
@@ -40,31 +41,31 @@ func TestOutcome(t *testing.T) {
 	const goodText = "10.0.0.1 by n1 on eth0 (02:00:00:00:00:01)"
 	for _, tc := range []struct {
 		name      string
-		verdicts  []placement.Verdict
+		verdicts  []*placement.Verdict
 		condition string // status, reason and message
 		l2        string // the summary
 		passing   bool
 	}{
-		{"announced", []placement.Verdict{good}, "True Announced " + goodText, "10.0.0.1 n1 eth0 02:00:00:00:00:01 ARP Announcing", false},
-		{"by two nodes", []placement.Verdict{good, six}, "True Announced " + goodText + "; fd00::1 by n2 on eth0",
+		{"announced", []*placement.Verdict{good}, "True Announced " + goodText, "10.0.0.1 n1 eth0 02:00:00:00:00:01 ARP Announcing", false},
+		{"by two nodes", []*placement.Verdict{good, six}, "True Announced " + goodText + "; fd00::1 by n2 on eth0",
 			"10.0.0.1,fd00::1 n1,n2 eth0 02:00:00:00:00:01 ARP,NDP Announcing", false},
-		{"nobody may", []placement.Verdict{nobody(placement.NoEligibleNode, "10.0.0.1")}, "False NoEligibleNode 10.0.0.1: NoEligibleNode",
+		{"nobody may", []*placement.Verdict{nobody(placement.NoEligibleNode, "10.0.0.1")}, "False NoEligibleNode 10.0.0.1: NoEligibleNode",
 			"10.0.0.1    ARP Pending", false},
-		{"the second is not", []placement.Verdict{good, nobody(placement.NoAdvertisement, "fd00::1")},
+		{"the second is not", []*placement.Verdict{good, nobody(placement.NoAdvertisement, "fd00::1")},
 			"False NoAdvertisement " + goodText + "; fd00::1: NoAdvertisement", "10.0.0.1,fd00::1 n1 eth0 02:00:00:00:00:01 ARP,NDP Announcing,Pending", false},
-		{"nothing serves, and it is announced", []placement.Verdict{changed(good, reason(placement.NoEndpoint, "kube-proxy rejects")), six},
+		{"nothing serves, and it is announced", []*placement.Verdict{changed(good, reason(placement.NoEndpoint, "kube-proxy rejects")), six},
 			"True NoEndpoint " + goodText + ": NoEndpoint: kube-proxy rejects; fd00::1 by n2 on eth0", "10.0.0.1,fd00::1 n1,n2 eth0 02:00:00:00:00:01 ARP,NDP Announcing", false},
-		{"nothing serves, and it is withdrawn", []placement.Verdict{nobody(placement.NoEndpoint, "10.0.0.1")}, "False NoEndpoint 10.0.0.1: NoEndpoint",
+		{"nothing serves, and it is withdrawn", []*placement.Verdict{nobody(placement.NoEndpoint, "10.0.0.1")}, "False NoEndpoint 10.0.0.1: NoEndpoint",
 			"10.0.0.1    ARP Pending", false},
-		{"defended against a stranger", []placement.Verdict{changed(good, reason(placement.AddressConflict, ""))}, "True AddressConflict " + goodText + ": AddressConflict",
+		{"defended against a stranger", []*placement.Verdict{changed(good, reason(placement.AddressConflict, ""))}, "True AddressConflict " + goodText + ": AddressConflict",
 			"10.0.0.1 n1 eth0 02:00:00:00:00:01 ARP Announcing", false},
-		{"taken", []placement.Verdict{changed(good, phase(placement.Taken))}, "False AddressConflict 10.0.0.1: AddressConflict (node n1)",
+		{"taken", []*placement.Verdict{changed(good, phase(placement.Taken))}, "False AddressConflict 10.0.0.1: AddressConflict (node n1)",
 			"10.0.0.1 n1 eth0 02:00:00:00:00:01 ARP Taken", false},
-		{"probing", []placement.Verdict{changed(good, phase(placement.Probing))}, "False Settling 10.0.0.1: Settling (node n1)",
+		{"probing", []*placement.Verdict{changed(good, phase(placement.Probing))}, "False Settling 10.0.0.1: Settling (node n1)",
 			"10.0.0.1 n1 eth0 02:00:00:00:00:01 ARP Probing", true},
-		{"not claimed yet", []placement.Verdict{changed(good, func(v *placement.Verdict) { v.Reason, v.Claim = placement.Settling, placement.Claim{} })},
+		{"not claimed yet", []*placement.Verdict{changed(good, func(v *placement.Verdict) { v.Reason, v.Claim = placement.Settling, placement.Claim{} })},
 			"False Settling 10.0.0.1: Settling (node n1)", "10.0.0.1 n1 eth0 02:00:00:00:00:01 ARP Pending", true},
-		{"announced before the verdict says so", []placement.Verdict{changed(good, reason(placement.Settling, ""))}, "True Announced " + goodText,
+		{"announced before the verdict says so", []*placement.Verdict{changed(good, reason(placement.Settling, ""))}, "True Announced " + goodText,
 			"10.0.0.1 n1 eth0 02:00:00:00:00:01 ARP Announcing", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -175,7 +175,7 @@ func (b *board) start(node string) *teller {
 			b.t.Error(err)
 		}
 	})
-	return &teller{b, r, node}
+	return &teller{b, r, node, map[string]string{}}
 }
 
 func (b *board) stop() {
@@ -189,14 +189,23 @@ type teller struct {
 	*board
 	reporter *Reporter
 	node     string
+	versions map[string]string // of the Services that it knows of
 }
 
 // tell is what a pass of three speakers comes to; it gives the reporter the Services as they are now.
-func (r *teller) tell(verdicts ...placement.Verdict) {
+func (r *teller) tell(verdicts ...*placement.Verdict) {
 	r.mu.Lock()
-	n := Reporting{Self: r.node, Members: []string{"n2", "n1", "n3"}, Verdicts: verdicts, Services: []corev1.Service{}}
-	for _, s := range r.services {
-		n.Services = append(n.Services, *s.DeepCopy())
+	n := Reporting{Self: r.node, Members: []string{"n2", "n1", "n3"}, Verdicts: verdicts, Services: map[string]*corev1.Service{}}
+	for name, s := range r.services {
+		if r.versions[name] != s.ResourceVersion {
+			n.Services[name], r.versions[name] = s.DeepCopy(), s.ResourceVersion
+		}
+	}
+	for name := range r.versions {
+		if r.services[name] == nil {
+			n.Services[name] = nil
+			delete(r.versions, name)
+		}
 	}
 	r.mu.Unlock()
 	r.reporter.Tell(n)
@@ -304,7 +313,7 @@ func TestNoEventAfterRestart(t *testing.T) {
 // TestOneReporter: each Service is reported by one node, and by the next when its owner changes.
 func TestOneReporter(t *testing.T) {
 	inABubble(t, func(_ *testing.T, b *board) {
-		tell := func(verdicts ...placement.Verdict) {
+		tell := func(verdicts ...*placement.Verdict) {
 			for _, r := range []string{"n1", "n2", "n3"} {
 				b.start(r).tell(verdicts...)
 			}
@@ -378,7 +387,7 @@ func TestMassTakeover(t *testing.T) {
 		names = append(names, fmt.Sprintf("svc%04d", i))
 	}
 	inABubble(t, func(t *testing.T, b *board) {
-		verdicts := func(detail string) (list []placement.Verdict) {
+		verdicts := func(detail string) (list []*placement.Verdict) {
 			for i, name := range names {
 				ip, service := fmt.Sprintf("10.0.%d.%d", i/250, i%250), "default/"+name
 				v := announcedBy("n1", ip, service)
@@ -582,7 +591,7 @@ func TestSweep(t *testing.T) {
 func TestWithoutServices(t *testing.T) {
 	inABubble(t, func(t *testing.T, b *board) {
 		r := b.start("n1")
-		r.reporter.Tell(Reporting{Self: "n1", Members: []string{"n1"}, Verdicts: []placement.Verdict{announcedBy("n1", "10.0.0.1", "default/web")}})
+		r.reporter.Tell(Reporting{Self: "n1", Members: []string{"n1"}, Verdicts: []*placement.Verdict{announcedBy("n1", "10.0.0.1", "default/web")}})
 		rest(time.Hour)
 		if b.attempts > 0 {
 			t.Errorf("%d requests", b.attempts)
