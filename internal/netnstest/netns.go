@@ -37,6 +37,15 @@ func New(t testing.TB) *NS {
 	return ns
 }
 
+// Here is the namespace that the test runs in.
+func Here(t testing.TB) *NS {
+	t.Helper()
+	handle, err := netns.Get()
+	must(t, err, "open own network namespace")
+	t.Cleanup(func() { _ = handle.Close() })
+	return &NS{handle: handle}
+}
+
 // create makes the namespace and brings the thread back to where it was.
 func create(t testing.TB) netns.NsHandle {
 	t.Helper()

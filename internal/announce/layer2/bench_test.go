@@ -8,10 +8,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/lanyard-lb/lanyard/internal/announce"
-	"github.com/lanyard-lb/lanyard/internal/netnstest"
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
@@ -179,63 +177,6 @@ func BenchmarkFirstFrames(b *testing.B) {
 				cancel()
 				check(b, <-done)
 			}
-		})
-	}
-}
-
-// The time from a request to its reply as seen by a neighbour, beside that of the kernel for an address
-// that the node really has.
-func BenchmarkLatency(b *testing.B) {
-	node, peer := netnstest.New(b), netnstest.New(b)
-	netnstest.Veth(b, node, "eth0", peer, "far")
-	kernelIP := netip.MustParseAddr("10.77.255.1")
-	node.AddAddr(b, "eth0", kernelIP.String()+"/16")
-	ifi := describe(b, node, "eth0")
-	a := inside{b, node, New(Config{})}
-	want := announce.Want{Interfaces: []placement.Interface{ifi}}
-	for i := range 10000 {
-		want.Announcements = append(want.Announcements, placement.Announcement{IP: numbered(IPv4, i), Interfaces: []string{"eth0"}})
-	}
-	ctx, cancel := context.WithCancel(b.Context())
-	done := make(chan error)
-	defer func() { cancel(); check(b, <-done) }()
-	go func() { done <- a.Run(ctx) }()
-
-	far := describe(b, peer, "far")
-	conn := tap(b, peer, "far", typeARP)
-	asker := &station{mac: far.MAC, ip: map[Family]netip.Addr{IPv4: netip.MustParseAddr("10.77.255.2")}}
-	buf := make([]byte, frameSize)
-	round := func(ip netip.Addr) time.Duration {
-		frame := asker.request(b, ip, placement.MAC{})
-		start := time.Now()
-		check(b, conn.SetReadDeadline(start.Add(time.Second)))
-		_, err := conn.Write(frame)
-		check(b, err)
-		for {
-			n, err := conn.Read(buf)
-			check(b, err)
-			if got, _ := arpTarget(buf[:n]); got == asker.ip[IPv4] {
-				return time.Since(start)
-			}
-		}
-	}
-	for _, c := range []struct {
-		name  string
-		count int
-		ip    netip.Addr
-	}{{"kernel", 0, kernelIP}, {"of=1", 1, numbered(IPv4, 0)}, {"of=10000", 10000, numbered(IPv4, 0)}} {
-		w := want
-		w.Announcements = want.Announcements[:c.count]
-		check(b, a.Set(w))
-		time.Sleep(8 * time.Second) // until the announcements are over
-		b.Run(c.name, func(b *testing.B) {
-			var times []time.Duration
-			for b.Loop() {
-				times = append(times, round(c.ip))
-			}
-			slices.Sort(times)
-			b.ReportMetric(float64(times[len(times)/2].Nanoseconds()), "p50-ns")
-			b.ReportMetric(float64(times[len(times)*99/100].Nanoseconds()), "p99-ns")
 		})
 	}
 }

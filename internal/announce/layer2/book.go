@@ -134,9 +134,8 @@ func (b *book) detach(h *holding) {
 	b.shrunk = append(b.shrunk, h.address)
 }
 
-// replace detaches a holding for another that is to be attached. Starting again is no new right to defend.
-func (b *book) replace(old, h *holding) {
-	b.detach(old)
+// succeed prepares a holding that is to take the place of another. Starting again is no new right to defend.
+func (b *book) succeed(h, old *holding) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	h.defended = old.defended

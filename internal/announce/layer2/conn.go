@@ -1,10 +1,10 @@
 package layer2
 
 import (
-	"errors"
 	"io"
 	"net"
 	"syscall"
+	"unsafe"
 
 	"github.com/mdlayher/packet"
 
@@ -67,18 +67,44 @@ func (s *socket) Read(b []byte) (int, error) {
 // tryRead returns false to be called again when the socket is readable.
 func (s *socket) tryRead(fd uintptr) bool {
 	for {
-		s.n, s.err = syscall.Read(int(fd), s.buf)
-		if !errors.Is(s.err, syscall.EINTR) {
-			return !errors.Is(s.err, syscall.EAGAIN)
+		n, err := receive(int(fd), s.buf)
+		switch err {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			return false
+		case 0:
+			s.n, s.err = n, nil
+		default:
+			s.n, s.err = 0, err
 		}
+		return true
 	}
 }
 
 // Write sends a frame if the kernel takes it now: a reply that waits is worth nothing.
 func (s *socket) Write(b []byte) (n int, err error) {
-	controlErr := s.raw.Control(func(fd uintptr) { n, err = syscall.Write(int(fd), b) })
-	if controlErr != nil {
-		return 0, controlErr
+	var fault syscall.Errno
+	if err := s.raw.Control(func(fd uintptr) { fault = send(int(fd), b) }); err != nil {
+		return 0, err
 	}
-	return max(n, 0), err
+	if fault != 0 {
+		return 0, fault
+	}
+	return len(b), nil
+}
+
+// receive and send make system calls that do not wait, and so need not tell Go's scheduler of them. Telling it costs most where
+// nothing else goes on: it wakes a thread that watches over long system calls, before the call is made.
+func receive(fd int, b []byte) (int, syscall.Errno) {
+	n, _, err := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	if err != 0 {
+		return 0, err
+	}
+	return int(n), 0
+}
+
+func send(fd int, b []byte) syscall.Errno {
+	_, _, err := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	return err
 }

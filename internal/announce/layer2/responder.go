@@ -71,12 +71,16 @@ func newResponder(ifi placement.Interface, family Family, cfg Config, book *book
 func (r *responder) add(ip netip.Addr) {
 	h := r.book.hold(ip, r)
 	r.mu.Lock()
-	old := r.held.put(h)
+	old := r.held.get(ip)
+	if old != nil {
+		r.book.succeed(h, old)
+	}
+	r.held.put(h)
 	r.mu.Unlock()
 	r.fresh = append(r.fresh, h)
 	switch {
 	case old != nil:
-		r.book.replace(old, h)
+		r.book.detach(old)
 	case r.groups != nil:
 		r.groups.add(ip)
 	}
