@@ -1,0 +1,129 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lanyard-lb/lanyard/e2etest/lab"
+)
+
+// Bench measures one implementation.
+type Bench struct {
+	Implementation *Implementation
+	Services       []int // numbers of Services to measure with, ascending
+	Out            io.Writer
+
+	begun time.Time
+}
+
+// group is a set of figures that are measured together. A call takes one run: it returns what it saw, and Run adds up.
+type group struct {
+	name    string
+	measure func(ctx context.Context, b *Bench) ([]Figure, error)
+	limit   time.Duration // of one run
+}
+
+var groups = []group{
+	{"allocation", allocation, 8 * time.Minute},
+}
+
+// Groups are the names of what can be measured, in order.
+func Groups() (names []string) {
+	for _, g := range groups {
+		names = append(names, g.name)
+	}
+	return names
+}
+
+// Options say what to measure.
+type Options struct {
+	Implementations []*Implementation
+	Groups          []string
+	Runs            int
+	Services        []int     // numbers of Services, ascending
+	Out             io.Writer // receives progress
+}
+
+// Run measures. Runs of several implementations take turns, so that what changes on the machine meanwhile concerns each of
+// them. What was measured until an error is returned with it.
+func Run(ctx context.Context, o Options) (all []Results, _ error) {
+	for _, i := range o.Implementations {
+		all = append(all, Results{Implementation: i.Name})
+	}
+	for _, g := range groups {
+		if !slices.Contains(o.Groups, g.name) {
+			continue
+		}
+		for run := range o.Runs {
+			for i, implementation := range o.Implementations {
+				b := &Bench{Implementation: implementation, Services: o.Services, Out: o.Out, begun: time.Now()}
+				fmt.Fprintf(o.Out, "== %s: %s, run %d of %d\n", g.name, implementation.Name, run+1, o.Runs)
+				figures, err := b.once(ctx, g)
+				if err != nil {
+					return all, fmt.Errorf("%s, %s, run %d: %w", g.name, implementation.Name, run+1, err)
+				}
+				all[i].add(figures)
+			}
+		}
+	}
+	return all, nil
+}
+
+func (b *Bench) once(ctx context.Context, g group) ([]Figure, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, g.limit, fmt.Errorf("it took longer than %v", g.limit))
+	defer cancel()
+	figures, err := g.measure(ctx, b)
+	if err != nil && errors.Is(err, context.DeadlineExceeded) {
+		err = errors.Join(err, context.Cause(ctx))
+	}
+	return figures, err
+}
+
+func (b *Bench) most() int { return b.Services[len(b.Services)-1] }
+
+// say reports progress.
+func (b *Bench) say(format string, args ...any) {
+	fmt.Fprintf(b.Out, "%6.1fs  %s\n", time.Since(b.begun).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// site is a lab with the implementation installed. Beside what the options say nothing in it takes time: no kube-proxy, and
+// hardly a heartbeat.
+func (b *Bench) site(ctx context.Context, opts lab.Options) (*Site, error) {
+	if opts.Proxy == "" {
+		opts.Proxy = lab.NoProxy
+	}
+	opts.NodeGracePeriod = time.Hour
+	s, err := NewSite(ctx, b.Implementation, opts)
+	if err == nil {
+		b.say("a lab is up, with %s installed", b.Implementation.Name)
+	}
+	return s, err
+}
+
+// explain adds the end of a daemon's log to an error.
+func (s *Site) explain(err error, host, name string) error {
+	p := s.Process(host, name)
+	if p == nil {
+		return err
+	}
+	return fmt.Errorf("%w\nthe log of the %s on %s ends:\n%s", err, name, host, p.LogTail(20))
+}
+
+// thousands is a number with commas.
+func thousands(n int) string {
+	text := strconv.Itoa(n)
+	var out strings.Builder
+	for i, digit := range text {
+		if i > 0 && (len(text)-i)%3 == 0 {
+			out.WriteByte(',')
+		}
+		out.WriteRune(digit)
+	}
+	return out.String()
+}
