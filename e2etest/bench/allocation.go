@@ -20,10 +20,10 @@ import (
 func allocation(ctx context.Context, b *Bench) (figures []Figure, err error) {
 	for _, n := range b.Services {
 		more, err := b.assignAll(ctx, n)
-		if err != nil {
-			return nil, fmt.Errorf("%d Services: %w", n, err)
-		}
 		figures = append(figures, more...)
+		if err != nil {
+			return figures, fmt.Errorf("%d Services: %w", n, err)
+		}
 	}
 	return figures, nil
 }

@@ -31,6 +31,7 @@ type group struct {
 
 var groups = []group{
 	{"allocation", allocation, 8 * time.Minute},
+	{"memory", memoryAndProcessor, 8 * time.Minute},
 }
 
 // Groups are the names of what can be measured, in order.
@@ -51,8 +52,8 @@ type Options struct {
 }
 
 // Run measures. Runs of several implementations take turns, so that what changes on the machine meanwhile concerns each of
-// them. What was measured until an error is returned with it.
-func Run(ctx context.Context, o Options) (all []Results, _ error) {
+// them. What fails is told at the end, with the figures of what did not.
+func Run(ctx context.Context, o Options) (all []Results, faults error) {
 	for _, i := range o.Implementations {
 		all = append(all, Results{Implementation: i.Name})
 	}
@@ -65,14 +66,19 @@ func Run(ctx context.Context, o Options) (all []Results, _ error) {
 				b := &Bench{Implementation: implementation, Services: o.Services, Out: o.Out, begun: time.Now()}
 				fmt.Fprintf(o.Out, "== %s: %s, run %d of %d\n", g.name, implementation.Name, run+1, o.Runs)
 				figures, err := b.once(ctx, g)
-				if err != nil {
-					return all, fmt.Errorf("%s, %s, run %d: %w", g.name, implementation.Name, run+1, err)
-				}
 				all[i].add(figures)
+				if err != nil {
+					err = fmt.Errorf("%s, %s, run %d: %w", g.name, implementation.Name, run+1, err)
+					fmt.Fprintln(o.Out, err)
+					faults = errors.Join(faults, err)
+				}
+				if ctx.Err() != nil {
+					return all, faults
+				}
 			}
 		}
 	}
-	return all, nil
+	return all, faults
 }
 
 func (b *Bench) once(ctx context.Context, g group) ([]Figure, error) {

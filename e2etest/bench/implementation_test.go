@@ -69,7 +69,7 @@ func TestFaults(t *testing.T) {
 	for text, want := range map[string][]string{
 		"nmae: x": {"nmae"},
 		"name: x": {"namespace is missing", "pools is missing", "controller.binary is missing", "speaker.account is missing"},
-		strings.Replace(adapter, "{{.NodeIP}}", "{{.IP}}", 1):             {"IP"},
+		strings.Replace(adapter, "{{.NodeIP}}", "{{.IP}}", 1):              {"IP"},
 		strings.Replace(adapter, "privilege: nobody", "privilege: all", 1): {`controller.privilege is "all"`},
 	} {
 		_, err := parse([]byte(text))

@@ -29,7 +29,11 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := o.run(ctx); err != nil {
+	run := o.run
+	if args := flag.Args(); len(args) > 2 && args[0] == bench.PlainWatchCommand {
+		run = func(ctx context.Context) error { return bench.PlainWatch(ctx, args[1], args[2:]) }
+	}
+	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
