@@ -22,7 +22,7 @@ const (
 	edits        = 200 // Service events of each kind
 	rolled       = 1000
 	extraNodes   = 500
-	eventsFactor = 50 // events per second
+	perSecond    = 50 // events
 )
 
 // costs measures memory and processor time of one controller and one speaker, which announces everything.
@@ -215,7 +215,7 @@ func (s *Site) answered(ctx context.Context, address string) error {
 }
 
 // events measures the processor time of n events, over that of rest.
-func (c *costs) events(ctx context.Context, what string, n, perSecond int, goal float64, f func(ctx context.Context, i int) error) error {
+func (c *costs) events(ctx context.Context, what string, n, pace int, goal float64, f func(ctx context.Context, i int) error) error {
 	rest, err := average(ctx, c.processes, 5*time.Second)
 	if err != nil {
 		return err
@@ -224,8 +224,8 @@ func (c *costs) events(ctx context.Context, what string, n, perSecond int, goal 
 	if err != nil {
 		return err
 	}
-	c.b.say("%d times, %d per second: %s", n, perSecond, what)
-	if err := paced(ctx, n, perSecond, f); err != nil {
+	c.b.say("%d times, %d per second: %s", n, pace, what)
+	if err := paced(ctx, n, pace, f); err != nil {
 		return err
 	}
 	if _, err := settle(ctx, c.processes); err != nil {
@@ -256,14 +256,14 @@ func (c *costs) perEvent(what string, n int, before, after usage, rest []float64
 func (c *costs) among() string { return " among " + thousands(c.b.most()) }
 
 func (c *costs) editServices(ctx context.Context) error {
-	return c.events(ctx, "Service edited"+c.among(), edits, eventsFactor, 1, func(ctx context.Context, i int) error {
+	return c.events(ctx, "Service edited"+c.among(), edits, perSecond, 1, func(ctx context.Context, i int) error {
 		return c.edit(ctx, serviceName(i), i)
 	})
 }
 
 func (c *costs) createAndDelete(ctx context.Context) error {
 	n := c.b.most()
-	err := c.events(ctx, "Service created"+c.among(), edits, eventsFactor, 0, func(ctx context.Context, i int) error {
+	err := c.events(ctx, "Service created"+c.among(), edits, perSecond, 0, func(ctx context.Context, i int) error {
 		return c.createServices(ctx, n+i, n+i+1, perService, c.Node(1))
 	})
 	if err != nil {
@@ -272,7 +272,7 @@ func (c *costs) createAndDelete(ctx context.Context) error {
 	if err := c.watcher.wait(ctx, n+edits); err != nil {
 		return err
 	}
-	err = c.events(ctx, "Service deleted"+c.among(), edits, eventsFactor, 0, func(ctx context.Context, i int) error {
+	err = c.events(ctx, "Service deleted"+c.among(), edits, perSecond, 0, func(ctx context.Context, i int) error {
 		return c.Client.CoreV1().Services(namespace).Delete(ctx, serviceName(n+i), metav1.DeleteOptions{})
 	})
 	if err != nil {
@@ -290,7 +290,7 @@ func (c *costs) roll(ctx context.Context) error {
 	if _, err := settle(ctx, c.processes); err != nil {
 		return err
 	}
-	return c.events(ctx, fmt.Sprintf("pod replaced of a Service with %s", thousands(sliceCount*perSlice)), rolled, 2*eventsFactor, 0, large.replace)
+	return c.events(ctx, fmt.Sprintf("pod replaced of a Service with %s", thousands(sliceCount*perSlice)), rolled, 2*perSecond, 0, large.replace)
 }
 
 // addNodes adds Nodes that nothing runs on, and has each report its status, as kubelets do every five minutes.
@@ -305,7 +305,7 @@ func (c *costs) addNodes(ctx context.Context) error {
 		return err
 	}
 	what := fmt.Sprintf("Node status reported, %d Nodes, %s Services", extraNodes, thousands(c.b.most()))
-	return c.events(ctx, what, edits, eventsFactor, 0, c.report)
+	return c.events(ctx, what, edits, perSecond, 0, c.report)
 }
 
 func extraNode(i int) string { return fmt.Sprintf("extra%03d", i) }

@@ -32,6 +32,8 @@ type Site struct {
 	Client *kubernetes.Clientset
 
 	values Values
+	// via, if set, makes a meter for the daemon of a host.
+	via func(host string) (*meter, error)
 }
 
 // NewSite builds a lab and installs the implementation. Down removes it.
@@ -137,6 +139,9 @@ func (s *Site) prepare(ctx context.Context, host, name string, d Daemon) (o lab.
 	if err := s.write(v, d); err != nil {
 		return o, fmt.Errorf("prepare the %s of %s: %w", name, host, err)
 	}
+	if err := s.reroute(host, &v); err != nil {
+		return o, err
+	}
 	if d.Pod != nil {
 		err := s.CreatePod(ctx, lab.Pod{Namespace: s.Implementation.Namespace, Name: v.Pod, Node: host, Labels: d.Pod.Labels,
 			HostNetwork: true, Ports: d.Pod.Ports})
@@ -232,17 +237,34 @@ func (s *Site) WaitReady(ctx context.Context, host string, d Daemon, limit time.
 	})
 }
 
-// kubeconfigTo is a kubeconfig with another server and its certificate authority in place.
-func kubeconfigTo(path, server string, ca []byte, out string) error {
-	config, err := clientcmd.LoadFromFile(path)
+// reroute puts a meter between a daemon and the API server, if that is wanted.
+func (s *Site) reroute(host string, v *Values) error {
+	if s.via == nil {
+		return nil
+	}
+	m, err := s.via(host)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(v.Dir, "metered.kubeconfig")
+	if err := m.kubeconfig(v.Kubeconfig, path); err != nil {
+		return err
+	}
+	v.Kubeconfig = path
+	return nil
+}
+
+// kubeconfig writes a kubeconfig that goes through the meter, and is otherwise the same.
+func (m *meter) kubeconfig(from, to string) error {
+	config, err := clientcmd.LoadFromFile(from)
 	if err != nil {
 		return fmt.Errorf("read the kubeconfig: %w", err)
 	}
 	for _, c := range config.Clusters {
-		c.Server, c.CertificateAuthorityData = server, ca
+		c.Server, c.CertificateAuthorityData = m.url, m.ca
 	}
-	if err := clientcmd.WriteToFile(*config, out); err != nil {
+	if err := clientcmd.WriteToFile(*config, to); err != nil {
 		return fmt.Errorf("write the kubeconfig: %w", err)
 	}
-	return os.Chmod(out, 0o644)
+	return os.Chmod(to, 0o644)
 }
