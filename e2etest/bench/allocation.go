@@ -47,7 +47,7 @@ func (b *Bench) assignAll(ctx context.Context, n int) (figures []Figure, err err
 	if err := s.createServices(ctx, 0, n, 0, ""); err != nil {
 		return nil, err
 	}
-	w, err := s.follow(ctx)
+	w, err := s.watchServices(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -41,14 +41,10 @@ type traffics struct {
 }
 
 func (c *traffics) down() error {
-	for _, m := range c.all() {
+	for m := range c.now() {
 		m.close()
 	}
 	return c.Down()
-}
-
-func (c *traffics) all() []*meter {
-	return slices.AppendSeq(slices.Collect(maps.Values(c.meters)), maps.Values(c.plain))
 }
 
 // start starts everything, each daemon behind a meter of its own.
@@ -56,7 +52,7 @@ func (c *traffics) start(ctx context.Context) (err error) {
 	if err := c.Pools(ctx, []string{ranges}); err != nil {
 		return err
 	}
-	if c.watcher, err = c.follow(ctx); err != nil {
+	if c.watcher, err = c.watchServices(ctx); err != nil {
 		return err
 	}
 	c.via = func(host string) (*meter, error) {
@@ -106,16 +102,35 @@ func (c *traffics) plainKubeconfig(ctx context.Context, daemon string) (string, 
 	return path, c.plain[daemon].kubeconfig(from, path)
 }
 
-// pause waits until nothing more comes through any meter.
+// pause waits until nothing more comes through any meter: what was begun has been answered, and watches have told.
 func (c *traffics) pause(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	for _, m := range c.all() {
-		if err := m.pause(ctx); err != nil {
+	for {
+		before := c.now()
+		if err := pass(ctx, window); err != nil {
 			return fmt.Errorf("requests do not come to an end: %w", err)
 		}
+		quiet := true
+		for m, t := range c.now() {
+			quiet = quiet && t.since(before[m]).quiet()
+		}
+		if quiet {
+			return nil
+		}
 	}
-	return nil
+}
+
+// now is the traffic of all meters.
+func (c *traffics) now() map[*meter]traffic {
+	all := map[*meter]traffic{}
+	for _, m := range c.meters {
+		all[m] = m.now()
+	}
+	for _, m := range c.plain {
+		all[m] = m.now()
+	}
+	return all
 }
 
 // spent is the traffic of some time: of the controller, of all speakers together, and of what they are measured against.
@@ -123,10 +138,7 @@ type spent struct{ controller, speakers, plainController, plainSpeaker traffic }
 
 // during returns the traffic while f runs, until nothing comes through any more.
 func (c *traffics) during(ctx context.Context, f func() error) (s spent, _ error) {
-	before := map[*meter]traffic{}
-	for _, m := range c.all() {
-		before[m] = m.now()
-	}
+	before := c.now()
 	if err := f(); err != nil {
 		return s, err
 	}
@@ -155,25 +167,26 @@ var asking = []string{"get", "list", "post", "put", "patch", "delete"}
 
 // add adds the figures of n events of a kind. What is asked is counted for all speakers together, what is watched for each.
 func (c *traffics) add(what string, n int, s spent) {
-	each := func(bytes int64) float64 { return float64(bytes) / float64(n) }
 	for name, t := range map[string]traffic{"controller": s.controller, "speakers": s.speakers} {
 		for _, what := range slices.Sorted(maps.Keys(t)) {
 			c.b.say("%s: %s: %d requests, %d bytes sent, %d received", name, what, t[what].requests, t[what].sent, t[what].received)
 		}
 	}
-	kilo := func(bytes float64) []float64 { return []float64{bytes / 1000} }
-	const limit = "watches of the same kinds, in protobuf"
+	const of = "watches of the same kinds, in protobuf"
+	each := func(name, unit string, number int64, limit ...int64) {
+		f := Figure{Name: name + " per " + what, Unit: unit, Ours: []float64{float64(number) / float64(n)}}
+		for _, l := range limit {
+			f.Limit, f.Of = append(f.Limit, float64(l)/float64(n)), of
+		}
+		c.figures = append(c.figures, f)
+	}
 	asked, told := s.controller.sum(asking...), s.speakers.sum(asking...)
-	c.figures = append(c.figures,
-		Figure{Name: "controller: requests per " + what, Unit: "", Ours: []float64{each(asked.requests)}},
-		Figure{Name: "all speakers: requests per " + what, Unit: "", Ours: []float64{each(told.requests)}},
-		Figure{Name: "controller: sent and answered per " + what, Unit: "kB", Ours: kilo(each(asked.sent + asked.received))},
-		Figure{Name: "all speakers: sent and answered per " + what, Unit: "kB", Ours: kilo(each(told.sent + told.received))},
-		Figure{Name: "controller: watched per " + what, Unit: "kB", Ours: kilo(each(s.controller.sum("watch").received)),
-			Limit: kilo(each(s.plainController.sum("watch").received)), Of: limit},
-		Figure{Name: "each speaker: watched per " + what, Unit: "kB", Ours: kilo(each(s.speakers.sum("watch").received) / apiSpeakers),
-			Limit: kilo(each(s.plainSpeaker.sum("watch").received)), Of: limit},
-	)
+	each("controller: requests", "", asked.requests)
+	each("controller: sent and answered", "B", asked.sent+asked.received)
+	each("all speakers: requests", "", told.requests)
+	each("all speakers: sent and answered", "B", told.sent+told.received)
+	each("controller: watched", "B", s.controller.sum("watch").received, s.plainController.sum("watch").received)
+	each("each speaker: watched", "B", s.speakers.sum("watch").received/apiSpeakers, s.plainSpeaker.sum("watch").received)
 }
 
 func (c *traffics) create(ctx context.Context) error {

@@ -31,6 +31,7 @@ type group struct {
 
 var groups = []group{
 	{"allocation", allocation, 8 * time.Minute},
+	{"failover", failover, 4 * time.Minute},
 	{"memory", memoryAndProcessor, 8 * time.Minute},
 	{"api", apiCost, 5 * time.Minute},
 }

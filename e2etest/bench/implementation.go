@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"text/template"
@@ -42,6 +43,12 @@ type Daemon struct {
 	Files     map[string]string `json:"files"`     // to write into Dir, by name
 	Ready     string            `json:"ready"`     // URL that its host gets with status 200 once it is ready; empty: none
 	Pod       *Pod              `json:"pod"`       // to record for it; nil: none
+	// Members is the series of a speaker's metrics, at port 7472 of its host, that tells how many speakers it sees; empty: none
+	// does.
+	Members string `json:"members"`
+	// Gone matches the lines of a speaker's log that say that another one is gone: a regular expression with the groups time
+	// (RFC 3339) and member (the node); empty: nothing says so.
+	Gone string `json:"gone"`
 }
 
 // Pod is what the cluster is told of a daemon: a pod with its host's address.
@@ -114,6 +121,11 @@ func parse(raw []byte) (*Implementation, error) {
 		known := []lab.Privilege{lab.AsRoot, lab.AsNobody, lab.AsNobodyNetRaw, lab.AsRootNetRaw}
 		if !slices.Contains(known, d.Privilege) {
 			faults = append(faults, fmt.Errorf("%s.privilege is %q; want one of %q", name, d.Privilege, known))
+		}
+	}
+	if gone := i.Speaker.Gone; gone != "" {
+		if e, err := regexp.Compile(gone); err != nil || e.SubexpIndex("time") < 0 || e.SubexpIndex("member") < 0 {
+			faults = append(faults, fmt.Errorf("speaker.gone is %q; want a regular expression with the groups time and member (%w)", gone, err))
 		}
 	}
 	for _, text := range i.texts() {

@@ -16,13 +16,13 @@ import (
 )
 
 const (
-	perService   = 3   // endpoints of each Service
-	sliceCount   = 10  // EndpointSlices of one large Service
-	perSlice     = 100 // endpoints of each of them
-	edits        = 200 // Service events of each kind
-	rolled       = 1000
-	extraNodes   = 500
-	perSecond    = 50 // events
+	perService = 3   // endpoints of each Service
+	sliceCount = 10  // EndpointSlices of one large Service
+	perSlice   = 100 // endpoints of each of them
+	edits      = 200 // Service events of each kind
+	rolled     = 1000
+	extraNodes = 500
+	perSecond  = 50 // events
 )
 
 // costs measures memory and processor time of one controller and one speaker, which announces everything.
@@ -65,7 +65,7 @@ func (c *costs) start(ctx context.Context) (err error) {
 	if err := c.Pools(ctx, []string{ranges}); err != nil {
 		return err
 	}
-	if c.watcher, err = c.follow(ctx); err != nil {
+	if c.watcher, err = c.watchServices(ctx); err != nil {
 		return err
 	}
 	controller, err := c.StartController(ctx)
@@ -134,8 +134,8 @@ func (c *costs) resting(ctx context.Context, when string) error {
 		return err
 	}
 	for i, d := range daemons {
-		c.b.say("%s, %s: %.2f ms of processor time per second", d, when, rest[i]*1000)
-		c.figures = append(c.figures, Figure{Name: d + ": processor time per second at rest, " + when, Unit: "ms", Ours: []float64{rest[i] * 1000},
+		c.b.say("%s, %s: %.2f ms of CPU per second", d, when, rest[i]*1000)
+		c.figures = append(c.figures, Figure{Name: d + ": CPU per second at rest, " + when, Unit: "ms", Ours: []float64{rest[i] * 1000},
 			Limit: []float64{rest[i+len(daemons)] * 1000}, Of: of})
 	}
 	return nil
@@ -247,8 +247,8 @@ func (c *costs) perEvent(what string, n int, before, after usage, rest []float64
 		each[i] = ((after.used[i] - before.used[i]).Seconds() - rest[i]*span) / float64(n) * 1000
 	}
 	for i, d := range daemons {
-		c.b.say("%s: %.3f ms of processor time per %s", d, each[i], what)
-		c.figures = append(c.figures, Figure{Name: d + ": processor time per " + what, Unit: "ms", Ours: []float64{each[i]},
+		c.b.say("%s: %.3f ms of CPU per %s", d, each[i], what)
+		c.figures = append(c.figures, Figure{Name: d + ": CPU per " + what, Unit: "ms", Ours: []float64{each[i]},
 			Limit: []float64{each[i+len(daemons)]}, Of: of, Goal: Goal{Value: goal}})
 	}
 }

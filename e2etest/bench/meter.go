@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -197,22 +196,11 @@ func (t traffic) sum(verbs ...string) (sum count) {
 	return sum
 }
 
-// pause waits until no more than little comes through: what was begun has been answered, and watches have told.
-func (m *meter) pause(ctx context.Context) error {
-	for {
-		before := m.now()
-		if err := pass(ctx, window); err != nil {
-			return err
-		}
-		var requests int64
-		d := m.now().since(before)
-		for what, c := range d {
-			if !strings.HasSuffix(what, " leases") {
-				requests += c.requests + c.received
-			}
-		}
-		if requests == 0 {
-			return nil
-		}
-	}
+// quiet says that nothing is asked any more, nor told. Lists that begin a watch anew, and bookmarks, are told at any time.
+func (t traffic) quiet() bool {
+	asked, told := t.sum(asking...), t.sum("watch")
+	return asked.requests == 0 && asked.received == 0 && told.received < bookmarks
 }
+
+// bookmarks is more bytes than what watches tell although nothing has changed, and less than one change of anything.
+const bookmarks = 200

@@ -145,8 +145,8 @@ type watcher struct {
 	changed chan struct{} // closed, and made anew, at each change
 }
 
-// follow watches the Services of the bench from now on, until ctx ends.
-func (s *Site) follow(ctx context.Context) (*watcher, error) {
+// watchServices watches the Services of the bench from now on, until ctx ends.
+func (s *Site) watchServices(ctx context.Context) (*watcher, error) {
 	services := s.Client.CoreV1().Services(namespace)
 	list, err := services.List(ctx, metav1.ListOptions{})
 	if err != nil {
