@@ -22,6 +22,8 @@ type testLAN struct {
 	// trouble, if set, says for each packet when it arrives, once or more often; never is a loss.
 	trouble func() []time.Duration
 	largest int // the longest packet seen
+	// meter, if set, counts what the hosts on side 0 send, whether it arrives or not.
+	meter *meter
 }
 
 func newTestLAN() *testLAN {
@@ -64,6 +66,16 @@ func (l *testLAN) find(from *lanPort, to string) (p *lanPort, cut bool) {
 	return l.hosts[to], l.side[from.at.Addr()] != l.side[addr.Addr()]
 }
 
+// metered returns what counts the traffic of a host; nil if nothing does.
+func (l *testLAN) metered(from *lanPort) *meter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.side[from.at.Addr()] != 0 {
+		return nil
+	}
+	return l.meter
+}
+
 type lanPort struct {
 	lan     *testLAN
 	at      netip.AddrPort
@@ -82,6 +94,9 @@ func (p *lanPort) StreamCh() <-chan net.Conn           { return p.streams }
 
 func (p *lanPort) WriteTo(b []byte, addr string) (time.Time, error) {
 	now := time.Now()
+	if m := p.lan.metered(p); m != nil {
+		m.packet(b)
+	}
 	dest, cut := p.lan.find(p, addr)
 	if dest == nil || cut || (p.lan.mute != nil && p.lan.mute(addr)) {
 		return now, nil
@@ -140,6 +155,9 @@ func (p *lanPort) DialTimeout(addr string, timeout time.Duration) (net.Conn, err
 	}
 	if dest != nil {
 		ours, theirs := net.Pipe()
+		if m := p.lan.metered(p); m != nil {
+			ours, theirs = m.connected(ours, theirs)
+		}
 		select {
 		case dest.streams <- theirs:
 			return ours, nil

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,13 +19,16 @@ type Metrics struct {
 	owned     *prometheus.GaugeVec
 	frames    *prometheus.CounterVec
 	conflicts *prometheus.CounterVec
+	cutOff    atomic.Bool // peers may look like strangers
 	reports   *prometheus.CounterVec
 	refused   *prometheus.GaugeVec
 	changes   *prometheus.CounterVec
 	failover  prometheus.Histogram
 	waiting   takeovers
 	health    prometheus.Gauge
-	traffic   *prometheus.GaugeVec
+	bytes     *prometheus.CounterVec
+	packets   *prometheus.CounterVec
+	counted   membership.Health // what bytes and packets have of it
 	problems  *prometheus.GaugeVec
 	silent    *prometheus.GaugeVec
 	stood     prometheus.Counter
@@ -49,7 +53,8 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 		}, []string{"interface", "family", "outcome"}),
 		conflicts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lanyard_layer2_conflicts_total",
-			Help: "Frames by which others claim an address that this node announces or probes, by whom: a stranger, or a peer (another node of the cluster).",
+			Help: "Frames by which others claim an address that this node announces or probes, by whom: a peer (another node " +
+				"of the cluster), a stranger, or unknown, while this node sees at most half of the speakers that should run.",
 		}, []string{"family", "by"}),
 		refused: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "lanyard_speaker_taken_addresses",
@@ -68,10 +73,14 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 			Name: "lanyard_gossip_health_score",
 			Help: "0 when gossip is answered in time; the higher, the later others are declared dead by this node.",
 		}),
-		traffic: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "lanyard_gossip_traffic",
-			Help: "Gossip since the start: packets, and bytes in packets and connections.",
-		}, []string{"direction", "unit"}),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lanyard_gossip_bytes_total",
+			Help: "Gossip sent and received, in UDP packets and TCP connections, without their headers.",
+		}, []string{"direction"}),
+		packets: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lanyard_gossip_packets_total",
+			Help: "UDP packets of gossip sent and received.",
+		}, []string{"direction"}),
 		problems: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "lanyard_gossip_problems",
 			Help: "1 for each speaker that should run but that gossip has not reached for ten seconds, with the reason.",
@@ -96,7 +105,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 		}, []string{"result"}),
 	}
 	for _, c := range []prometheus.Collector{m.members, m.owned, m.frames, m.conflicts, m.reports, m.refused, m.changes, m.failover,
-		m.health, m.traffic, m.problems, m.silent, m.stood, m.passing} {
+		m.health, m.bytes, m.packets, m.problems, m.silent, m.stood, m.passing} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}
@@ -137,8 +146,11 @@ func (m *Metrics) Defended(ifi string, ip netip.Addr) {
 // Conflicted counts a frame by which somebody else claims an address.
 func (m *Metrics) Conflicted(_ string, ip netip.Addr, peer bool) {
 	by := "stranger"
-	if peer {
+	switch {
+	case peer:
 		by = "peer"
+	case m.cutOff.Load():
+		by = "unknown"
 	}
 	m.conflicts.WithLabelValues(family(ip), by).Inc()
 }
@@ -153,6 +165,7 @@ func (m *Metrics) reported(result string) { m.reports.WithLabelValues(result).In
 
 // passed takes in the outcome of a pass.
 func (m *Metrics) passed(f placement.Facts, d placement.Decision) {
+	m.cutOff.Store(f.CutOff())
 	m.members.WithLabelValues("alive").Set(float64(len(f.Members)))
 	m.members.WithLabelValues("known").Set(float64(f.Known))
 	owned, taken := map[string]int{}, map[string]int{}
@@ -191,13 +204,14 @@ func (m *Metrics) taken(list []placement.Change, lost []string, since time.Time)
 	}
 }
 
-// gossip takes in how the gossip fares.
+// gossip takes in how the gossip fares. One goroutine at a time calls it.
 func (m *Metrics) gossip(h membership.Health) {
 	m.health.Set(float64(h.Score))
-	m.traffic.WithLabelValues("sent", "packets").Set(float64(h.PacketsSent))
-	m.traffic.WithLabelValues("received", "packets").Set(float64(h.PacketsReceived))
-	m.traffic.WithLabelValues("sent", "bytes").Set(float64(h.BytesSent))
-	m.traffic.WithLabelValues("received", "bytes").Set(float64(h.BytesReceived))
+	m.packets.WithLabelValues("sent").Add(float64(h.PacketsSent - m.counted.PacketsSent))
+	m.packets.WithLabelValues("received").Add(float64(h.PacketsReceived - m.counted.PacketsReceived))
+	m.bytes.WithLabelValues("sent").Add(float64(h.BytesSent - m.counted.BytesSent))
+	m.bytes.WithLabelValues("received").Add(float64(h.BytesReceived - m.counted.BytesReceived))
+	m.counted = h
 }
 
 // troubled takes in which peers gossip does not reach, and why.

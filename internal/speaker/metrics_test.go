@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lanyard-lb/lanyard/internal/membership"
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
@@ -25,6 +26,11 @@ func TestMetricsOfFrames(t *testing.T) {
 	m.Failed("eth0", v4)
 	m.Conflicted("eth0", v6, true)
 	m.Conflicted("eth1", v6, true)
+	m.Conflicted("eth0", v4, false)
+	m.passed(placement.Facts{Members: []string{"n1"}, Known: 2}, placement.Decision{})
+	m.Conflicted("eth0", v4, false)
+	m.Conflicted("eth0", v6, true)
+	m.passed(placement.Facts{Members: []string{"n1", "n2"}, Known: 3}, placement.Decision{})
 	m.Conflicted("eth0", v4, false)
 	got := make(map[string]float64)
 	families, err := registry.Gather()
@@ -46,12 +52,43 @@ func TestMetricsOfFrames(t *testing.T) {
 		"lanyard_layer2_frames_total family=IPv4 interface=eth0 outcome=probed":    1,
 		"lanyard_layer2_frames_total family=IPv4 interface=eth0 outcome=defended":  1,
 		"lanyard_layer2_frames_total family=IPv4 interface=eth0 outcome=failed":    1,
-		"lanyard_layer2_conflicts_total by=peer family=IPv6":                       2,
-		"lanyard_layer2_conflicts_total by=stranger family=IPv4":                   1,
+		"lanyard_layer2_conflicts_total by=peer family=IPv6":                       3,
+		"lanyard_layer2_conflicts_total by=stranger family=IPv4":                   2,
+		"lanyard_layer2_conflicts_total by=unknown family=IPv4":                    1,
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %v, want %v", name, got[name], want)
 		}
+	}
+}
+
+// TestMetricsOfTraffic: what membership has counted since it began is counted once, however often it tells.
+func TestMetricsOfTraffic(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m, err := NewMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.gossip(membership.Health{PacketsSent: 3, PacketsReceived: 2, BytesSent: 300, BytesReceived: 200})
+	m.gossip(membership.Health{PacketsSent: 4, PacketsReceived: 2, BytesSent: 450, BytesReceived: 200})
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]float64)
+	for _, f := range families {
+		for _, metric := range f.GetMetric() {
+			for _, label := range metric.GetLabel() {
+				got[f.GetName()+" "+label.GetValue()] = metric.GetCounter().GetValue()
+			}
+		}
+	}
+	want := map[string]float64{
+		"lanyard_gossip_packets_total sent": 4, "lanyard_gossip_packets_total received": 2,
+		"lanyard_gossip_bytes_total sent": 450, "lanyard_gossip_bytes_total received": 200,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
