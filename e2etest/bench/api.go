@@ -182,9 +182,11 @@ func (c *traffics) add(what string, n int, s spent) {
 	}
 	asked, told := s.controller.sum(asking...), s.speakers.sum(asking...)
 	each("controller: requests", "", asked.requests)
-	each("controller: sent and answered", "B", asked.sent+asked.received)
 	each("all speakers: requests", "", told.requests)
-	each("all speakers: sent and answered", "B", told.sent+told.received)
+	if asked.requests+told.requests >= int64(n) {
+		each("controller: sent and answered", "B", asked.sent+asked.received)
+		each("all speakers: sent and answered", "B", told.sent+told.received)
+	}
 	each("controller: watched", "B", s.controller.sum("watch").received, s.plainController.sum("watch").received)
 	each("each speaker: watched", "B", s.speakers.sum("watch").received/apiSpeakers, s.plainSpeaker.sum("watch").received)
 }

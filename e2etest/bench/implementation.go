@@ -80,10 +80,13 @@ type Values struct {
 //go:embed lanyard.yaml
 var own []byte
 
-// Load reads an adapter file; "lanyard" is Lanyard's own.
+// Own is the name of Lanyard itself.
+const Own = "lanyard"
+
+// Load reads an adapter file; Own is that of Lanyard itself, which needs no file.
 func Load(path string) (*Implementation, error) {
 	raw, folder := own, ""
-	if path != "lanyard" {
+	if path != Own {
 		var err error
 		if raw, err = os.ReadFile(path); err != nil {
 			return nil, fmt.Errorf("read the adapter file: %w", err)

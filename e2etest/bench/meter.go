@@ -202,5 +202,5 @@ func (t traffic) quiet() bool {
 	return asked.requests == 0 && asked.received == 0 && told.received < bookmarks
 }
 
-// bookmarks is more bytes than what watches tell although nothing has changed, and less than one change of anything.
-const bookmarks = 200
+// bookmarks is more bytes than what all watches of a daemon tell at a time although nothing has changed.
+const bookmarks = 800

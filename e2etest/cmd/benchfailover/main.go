@@ -48,7 +48,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err := lab.NeedRoot(); err != nil {
 		return err
 	}
-	own, err := bench.Load("lanyard")
+	own, err := bench.Load(bench.Own)
 	if err != nil {
 		return err
 	}
