@@ -18,6 +18,7 @@ type Bench struct {
 	Implementation *Implementation
 	Services       []int // numbers of Services to measure with, ascending
 	Runs           int
+	Profiles       string // folder to write the CPU profiles of daemons to; empty: none are taken
 	Out            io.Writer
 
 	begun time.Time
@@ -55,6 +56,7 @@ type Options struct {
 	Groups          []string
 	Runs            int
 	Services        []int     // numbers of Services, ascending
+	Profiles        string    // folder to write the CPU profiles of daemons to; empty: none are taken. They cost some time.
 	Out             io.Writer // receives progress
 }
 
@@ -78,7 +80,7 @@ func Run(ctx context.Context, o Options) (all []Results, _ error) {
 				if g.own && implementation.Name != Own {
 					continue
 				}
-				b := &Bench{Implementation: implementation, Services: o.Services, Runs: o.Runs, Out: o.Out, begun: time.Now()}
+				b := &Bench{Implementation: implementation, Services: o.Services, Runs: o.Runs, Profiles: o.Profiles, Out: o.Out, begun: time.Now()}
 				fmt.Fprintf(o.Out, "== %s: %s, run %d of %d\n", g.name, implementation.Name, run+1, runs)
 				figures, err := b.once(ctx, g)
 				all[i].add(figures)

@@ -225,7 +225,11 @@ func (c *costs) events(ctx context.Context, what string, n, pace int, goal float
 		return err
 	}
 	c.b.say("%d times, %d per second: %s", n, pace, what)
+	profiled := c.profile(ctx, what, n/pace+2)
 	if err := paced(ctx, n, pace, f); err != nil {
+		return err
+	}
+	if err := profiled(); err != nil {
 		return err
 	}
 	if _, err := settle(ctx, c.processes); err != nil {

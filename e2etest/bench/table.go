@@ -31,7 +31,7 @@ func (r *Results) add(figures []Figure) {
 
 // Table writes a line for each figure, and beneath it one for each further implementation.
 func Table(w io.Writer, all []Results) {
-	header := []string{"figure", "", "n", "counts", "lowest to highest", "limit", "ratio", "goal", "met", "the limit is"}
+	header := []string{"figure", "", "n", "value", "lowest to highest", "limit", "ratio", "goal", "met", "the limit is"}
 	lines := [][]string{header}
 	var names []string
 	for _, r := range all {

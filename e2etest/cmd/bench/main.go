@@ -26,6 +26,7 @@ func main() {
 	flag.StringVar(&o.implementations, "implementations", bench.Own, "adapter files of implementations; lanyard is our own")
 	flag.StringVar(&o.services, "services", "2000,10000", "numbers of Services to measure with, ascending")
 	flag.StringVar(&o.json, "json", "", "file to write all values to")
+	flag.StringVar(&o.profiles, "profiles", "", "folder to write the CPU profiles of daemons to; empty: none are taken")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -40,8 +41,8 @@ func main() {
 }
 
 type options struct {
-	runs                                     int
-	figures, implementations, services, json string
+	runs                                               int
+	figures, implementations, services, json, profiles string
 }
 
 func (o options) run(ctx context.Context) error {
@@ -52,6 +53,11 @@ func (o options) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if o.profiles != "" {
+		if err := os.MkdirAll(o.profiles, 0o755); err != nil {
+			return err
+		}
+	}
 	all, err := bench.Run(ctx, what)
 	bench.Table(os.Stdout, all)
 	return errors.Join(err, write(o.json, all))
@@ -59,7 +65,7 @@ func (o options) run(ctx context.Context) error {
 
 // parse reads the flags.
 func (o options) parse() (bench.Options, error) {
-	what := bench.Options{Groups: strings.Split(o.figures, ","), Runs: o.runs, Out: os.Stderr}
+	what := bench.Options{Groups: strings.Split(o.figures, ","), Runs: o.runs, Profiles: o.profiles, Out: os.Stderr}
 	for _, g := range what.Groups {
 		if !slices.Contains(bench.Groups(), g) {
 			return what, fmt.Errorf("-figures: %q is none of %s", g, strings.Join(bench.Groups(), ", "))
