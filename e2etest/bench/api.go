@@ -208,9 +208,10 @@ func (c *traffics) create(ctx context.Context) error {
 }
 
 func (c *traffics) edits(ctx context.Context) error {
-	c.b.say("editing %d Services", edits)
+	n := c.b.Services[0]
+	c.b.say("editing %d times", edits)
 	s, err := c.during(ctx, func() error {
-		return paced(ctx, edits, perSecond, func(ctx context.Context, i int) error { return c.edit(ctx, serviceName(i), i) })
+		return paced(ctx, edits, perSecond, func(ctx context.Context, i int) error { return c.edit(ctx, serviceName(i%n), i) })
 	})
 	if err != nil {
 		return err

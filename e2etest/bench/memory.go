@@ -261,7 +261,7 @@ func (c *costs) among() string { return " among " + thousands(c.b.most()) }
 
 func (c *costs) editServices(ctx context.Context) error {
 	return c.events(ctx, "Service edited"+c.among(), edits, perSecond, 1, func(ctx context.Context, i int) error {
-		return c.edit(ctx, serviceName(i), i)
+		return c.edit(ctx, serviceName(i%c.b.most()), i)
 	})
 }
 
