@@ -43,6 +43,7 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 		Class:                  o.LBClass,
 		MetricsBindAddress:     o.MetricsBindAddress,
 		HealthProbeBindAddress: o.HealthProbeBindAddress,
+		PprofBindAddress:       o.PprofBindAddress,
 		Logger:                 logger,
 	})
 	if err != nil {

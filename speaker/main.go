@@ -82,6 +82,7 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 		Namespace:              o.Namespace,
 		MetricsBindAddress:     o.MetricsBindAddress,
 		HealthProbeBindAddress: o.HealthProbeBindAddress,
+		PprofBindAddress:       o.PprofBindAddress,
 		Logger:                 logger,
 	})
 	if err != nil {

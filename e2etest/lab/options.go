@@ -19,6 +19,8 @@ type ProxyMode string
 const (
 	NFTables ProxyMode = "nftables"
 	IPTables ProxyMode = "iptables"
+	// NoProxy leaves kube-proxy out: service addresses are answered for, and nothing is behind them.
+	NoProxy ProxyMode = "none"
 )
 
 // Options say what lab to build. The zero value is a lab of three nodes and one client on one segment.
@@ -86,8 +88,8 @@ func (o Options) check() error {
 		return fmt.Errorf("%d nodes and %d clients: a lab holds at most %d and %d", o.Nodes, o.Clients, maxNodes, maxClients)
 	case o.Segments < 1 || o.Segments > 200:
 		return fmt.Errorf("%d segments: want 1 to 200", o.Segments)
-	case o.Proxy != NFTables && o.Proxy != IPTables:
-		return fmt.Errorf("kube-proxy mode %q: want %s or %s", o.Proxy, NFTables, IPTables)
+	case o.Proxy != NFTables && o.Proxy != IPTables && o.Proxy != NoProxy:
+		return fmt.Errorf("kube-proxy mode %q: want %s, %s or %s", o.Proxy, NFTables, IPTables, NoProxy)
 	}
 	for host, segments := range o.Attach {
 		for _, s := range segments {

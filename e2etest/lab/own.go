@@ -138,6 +138,9 @@ func (l *own) startNodes(ctx context.Context) error {
 			if err := l.startAgent(node, i+1); err != nil {
 				return err
 			}
+			if l.opts.Proxy == NoProxy {
+				return l.WaitNodeReady(ctx, node, true)
+			}
 			if err := l.startKubeProxy(node, kubeconfig); err != nil {
 				return err
 			}

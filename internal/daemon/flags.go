@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -25,6 +26,7 @@ type Flags struct {
 	LogFormat              string
 	MetricsBindAddress     string
 	HealthProbeBindAddress string
+	PprofBindAddress       string
 	Version                bool
 }
 
@@ -37,6 +39,7 @@ func (f *Flags) Add(set *pflag.FlagSet) {
 	set.StringVar(&f.LogFormat, "log-format", "logfmt", "logfmt or json")
 	set.StringVar(&f.MetricsBindAddress, "metrics-bind-address", ":7472", "host:port that serves /metrics; 0 serves none")
 	set.StringVar(&f.HealthProbeBindAddress, "health-probe-bind-address", ":7473", "host:port that serves /healthz and /readyz; 0 serves none")
+	set.StringVar(&f.PprofBindAddress, "pprof-bind-address", "", "host:port of the loopback, as in 127.0.0.1:6060, that serves Go's profiles at /debug/pprof/; empty serves none")
 	set.BoolVar(&f.Version, "version", false, "print the version and exit")
 }
 
@@ -55,6 +58,17 @@ func (f *Flags) Logger(w io.Writer) (log.Logger, error) {
 	allowed := level.Allow(level.ParseDefault(f.LogLevel, level.InfoValue()))
 	logger := level.NewFilter(format(log.NewSyncWriter(w)), allowed)
 	return log.With(logger, "ts", log.DefaultTimestampUTC), nil
+}
+
+// checkPprof keeps profiles on the machine: they tell what is in memory, and who asks for one makes work.
+func (f *Flags) checkPprof() error {
+	if f.PprofBindAddress == "" {
+		return nil
+	}
+	if at, err := netip.ParseAddrPort(f.PprofBindAddress); err != nil || !at.Addr().IsLoopback() {
+		return fmt.Errorf("--pprof-bind-address=%s: must be an address of the loopback and a port", f.PprofBindAddress)
+	}
+	return nil
 }
 
 // Main parses the command line into the flags that add registered and calls run with a context that ends at
@@ -76,7 +90,7 @@ func Main(name string, args []string, add func(*pflag.FlagSet) *Flags, run func(
 		return 0
 	}
 	logger, err := flags.Logger(os.Stderr)
-	if err != nil {
+	if err := errors.Join(err, flags.checkPprof()); err != nil {
 		return fail(name, err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)

@@ -37,6 +37,7 @@ type Options struct {
 	Class                  string // of the Services to serve: each has a lease, and a leader, of its own
 	MetricsBindAddress     string // host:port; "0" serves none
 	HealthProbeBindAddress string // host:port; "0" serves none
+	PprofBindAddress       string // host:port; empty serves none
 	Logger                 log.Logger
 }
 
@@ -73,6 +74,7 @@ func Connect(o Options) (*Cluster, error) {
 		LeaderElectionReleaseOnCancel: true,
 		Metrics:                       metricsserver.Options{BindAddress: o.MetricsBindAddress},
 		HealthProbeBindAddress:        o.HealthProbeBindAddress,
+		PprofBindAddress:              o.PprofBindAddress,
 		Cache: cache.Options{
 			DefaultTransform:             Trim(o.Namespace),
 			DefaultUnsafeDisableDeepCopy: &shared,

@@ -12,9 +12,11 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
+	"github.com/lanyard-lb/lanyard/e2etest/bench"
 	"github.com/lanyard-lb/lanyard/e2etest/lab"
 )
 
@@ -46,45 +48,53 @@ func run(ctx context.Context, o options) (err error) {
 	if err := lab.NeedRoot(); err != nil {
 		return err
 	}
-	l, err := lab.Up(ctx, lab.Options{Nodes: 3, Clients: 1, Out: os.Stderr})
+	own, err := bench.Load(bench.Own)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.Down()) }()
-	b := &bench{Lab: l}
-	if err := b.prepare(ctx, strings.Fields(o.speaker)); err != nil {
+	stage, err := bench.NewStage(ctx, own, os.Stderr, strings.Fields(o.speaker)...)
+	if err != nil {
 		return err
 	}
-	var all []result
+	defer func() { err = errors.Join(err, stage.Down()) }()
+	say := func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+	var all []bench.Outcome
 	for _, k := range kinds {
-		for i := range o.trials {
-			results, err := b.trial(ctx, k)
-			if err != nil {
-				return fmt.Errorf("%s, trial %d: %w", k.name, i+1, err)
-			}
-			for _, r := range results {
-				fmt.Fprintf(os.Stderr, "%-7s %2d/%d  %s\n", k.name, i+1, o.trials, r)
-			}
-			all = append(all, results...)
+		outcomes, err := stage.Trials(ctx, k.Fault, o.trials, say)
+		if err != nil {
+			return err
 		}
+		all = append(all, outcomes...)
 	}
 	tabulate(os.Stdout, kinds, all)
 	return write(o.json, all)
 }
 
+// kind is a fault with the goals of the project, for what has one.
+type kind struct {
+	bench.Fault
+	goals goals
+}
+
+var goalsOf = map[string]goals{
+	"unplug": {gap: "0.5 s median, 0.9 s p99"},
+	"kill":   {first: "0.5 s median, 0.9 s p99"},
+	"term":   {first: "0.1 s", lost: "none"},
+}
+
 // chosen picks kinds by name.
 func chosen(names string) (list []kind, err error) {
 	for name := range strings.SplitSeq(names, ",") {
-		k, known := kinds[name]
-		if !known {
+		i := slices.IndexFunc(bench.Faults, func(f bench.Fault) bool { return f.Name == name })
+		if i < 0 {
 			return nil, fmt.Errorf("-kinds: %q is none of unplug, kill and term", name)
 		}
-		list = append(list, k)
+		list = append(list, kind{bench.Faults[i], goalsOf[name]})
 	}
 	return list, nil
 }
 
-func write(path string, all []result) error {
+func write(path string, all []bench.Outcome) error {
 	if path == "" {
 		return nil
 	}

@@ -6,7 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"text/tabwriter"
-	"time"
+
+	"github.com/lanyard-lb/lanyard/e2etest/bench"
 )
 
 // goals are those of the project, for what has one.
@@ -20,11 +21,11 @@ type row struct {
 }
 
 // tabulate writes the table: a block per kind, a row per quantity, and the floor of all trials at the end.
-func tabulate(w io.Writer, kinds []kind, all []result) {
+func tabulate(w io.Writer, kinds []kind, all []bench.Outcome) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "\tn\tp50\tp90\tp99\tmax\tgoal\t")
 	for _, k := range kinds {
-		fmt.Fprintf(table, "%s\t\t\t\t\t\t\t\n", k.title)
+		fmt.Fprintf(table, "%s\t\t\t\t\t\t\t\n", k.Title)
 		for _, r := range rows(k, all) {
 			r.print(table)
 		}
@@ -37,13 +38,13 @@ func tabulate(w io.Writer, kinds []kind, all []result) {
 	_ = table.Flush()
 }
 
-func rows(k kind, all []result) []row {
+func rows(k kind, all []bench.Outcome) []row {
 	gap := row{"client without an answer", k.goals.gap, nil, duration}
 	first := row{"until the new owner's first announcement", k.goals.first, nil, duration}
 	members := row{"until it notices that the member is gone", "", nil, duration}
 	lost := row{"requests lost", k.goals.lost, nil, count}
 	for _, r := range all {
-		if r.Kind != k.name {
+		if r.Kind != k.Name {
 			continue
 		}
 		gap.values = append(gap.values, r.Gap.Seconds())
@@ -61,19 +62,10 @@ func (r row) print(w io.Writer) {
 		fmt.Fprintf(w, "%s\t0\t\t\t\t\t%s\t\n", r.what, r.goal)
 		return
 	}
-	fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t\n", r.what, len(r.values), r.show(percentile(r.values, 50)),
-		r.show(percentile(r.values, 90)), r.show(percentile(r.values, 99)), r.show(slices.Max(r.values)), r.goal)
-}
-
-// percentile is the smallest value that p percent of them do not exceed (nearest rank). There is at least one.
-func percentile(values []float64, p int) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	rank := (p*len(sorted) + 99) / 100
-	return sorted[max(rank, 1)-1]
+	fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t\n", r.what, len(r.values), r.show(bench.Percentile(r.values, 50)),
+		r.show(bench.Percentile(r.values, 90)), r.show(bench.Percentile(r.values, 99)), r.show(slices.Max(r.values)), r.goal)
 }
 
 func duration(seconds float64) string { return strconv.FormatFloat(seconds*1000, 'f', 0, 64) + " ms" }
 
 func count(n float64) string { return strconv.FormatFloat(n, 'f', 0, 64) }
-
-func millis(d time.Duration) string { return duration(d.Seconds()) }

@@ -4,31 +4,18 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-func TestPercentile(t *testing.T) {
-	var hundred []float64
-	for i := range 100 {
-		hundred = append(hundred, float64(100-i))
-	}
-	for _, tc := range []struct {
-		values []float64
-		p      int
-		want   float64
-	}{
-		{hundred, 50, 50}, {hundred, 99, 99}, {hundred, 100, 100},
-		{[]float64{7}, 50, 7}, {[]float64{7}, 99, 7}, {[]float64{2, 1}, 50, 1}, {[]float64{2, 1}, 51, 2},
-	} {
-		if have := percentile(tc.values, tc.p); have != tc.want {
-			t.Errorf("percentile %d of %d values is %v, want %v", tc.p, len(tc.values), have, tc.want)
-		}
-	}
-}
+	"github.com/lanyard-lb/lanyard/e2etest/bench"
+)
 
 // TestTabulate: what nobody noticed is left out, and a goal stands beside what it is for.
 func TestTabulate(t *testing.T) {
+	list, err := chosen("term")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var out strings.Builder
-	tabulate(&out, []kind{kinds["term"]}, []result{
+	tabulate(&out, list, []bench.Outcome{
 		{Kind: "term", First: 20 * time.Millisecond, Members: time.Hour, Lost: 3},
 		{Kind: "unplug", First: time.Hour, Members: 40 * time.Millisecond, Noticed: true},
 	})

@@ -18,7 +18,7 @@ func up(ctx context.Context, args []string) error {
 	flags.IntVar(&opts.Nodes, "nodes", 3, "number of nodes")
 	flags.IntVar(&opts.Clients, "clients", 1, "number of clients")
 	flags.IntVar(&opts.Segments, "segments", 1, "number of layer-2 segments; nodes have a NIC in each")
-	flags.StringVar((*string)(&opts.Proxy), "proxy", string(lab.NFTables), "kube-proxy mode: nftables or iptables")
+	flags.StringVar((*string)(&opts.Proxy), "proxy", string(lab.NFTables), "kube-proxy mode: nftables, iptables or none")
 	flags.BoolVar(&opts.MLDSnooping, "mld-snooping", false, "switches forward IPv6 multicast to listeners only")
 	_ = flags.Parse(args)
 	if err := lab.NeedRoot(); err != nil {

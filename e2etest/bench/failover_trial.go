@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -14,30 +14,27 @@ import (
 	"github.com/lanyard-lb/lanyard/e2etest/lab"
 )
 
-// kind is a way to take the owner of an address away, and to bring it back.
-type kind struct {
-	name, title string
-	goals       goals
-	fault, mend func(b *bench, node string) error
+// Fault is a way to take the owner of an address away, and to bring it back.
+type Fault struct {
+	Name, Title string
+	fault, mend func(s *Stage, node string) error
 }
 
-var kinds = map[string]kind{
-	"unplug": {"unplug", "node drops off the LAN",
-		goals{gap: "0.5 s median, 0.9 s p99"}, (*bench).unplug, (*bench).plug},
-	"kill": {"kill", "speaker killed (kill -9)",
-		goals{first: "0.5 s median, 0.9 s p99"}, (*bench).kill, (*bench).restart},
-	"term": {"term", "speaker stopped (SIGTERM)",
-		goals{first: "0.1 s", lost: "none"}, (*bench).term, (*bench).restart},
+// Faults are those that can be tried.
+var Faults = []Fault{
+	{"unplug", "node drops off the LAN", (*Stage).unplug, (*Stage).plug},
+	{"kill", "speaker killed (kill -9)", (*Stage).kill, (*Stage).restart},
+	{"term", "speaker stopped (SIGTERM)", (*Stage).term, (*Stage).restart},
 }
 
-func (b *bench) unplug(node string) error  { return b.Unplug(node) }
-func (b *bench) plug(node string) error    { return b.Plug(node) }
-func (b *bench) kill(node string) error    { return b.Process(node, "speaker").Signal(unix.SIGKILL) }
-func (b *bench) term(node string) error    { return b.Process(node, "speaker").Term() }
-func (b *bench) restart(node string) error { return b.Process(node, "speaker").Restart() }
+func (s *Stage) unplug(node string) error  { return s.Unplug(node) }
+func (s *Stage) plug(node string) error    { return s.Plug(node) }
+func (s *Stage) kill(node string) error    { return s.Process(node, "speaker").Signal(unix.SIGKILL) }
+func (s *Stage) term(node string) error    { return s.Process(node, "speaker").Term() }
+func (s *Stage) restart(node string) error { return s.Process(node, "speaker").Restart() }
 
-// result is what one trial showed of one address.
-type result struct {
+// Outcome is what one trial showed of one address.
+type Outcome struct {
 	Kind    string        `json:"kind"`
 	Address netip.Addr    `json:"address"`
 	From    string        `json:"from"`
@@ -46,42 +43,44 @@ type result struct {
 	Gap     time.Duration `json:"gapNs"`     // the same from the fault on
 	First   time.Duration `json:"firstNs"`   // from the fault to the first announcement of the new owner
 	Members time.Duration `json:"membersNs"` // from the fault to the new owner's notice that the old one is gone
-	Noticed bool          `json:"noticed"`   // false: it was told before, or not at all
+	Noticed bool          `json:"noticed"`   // false: it was told before, or not at all, or does not say
 	Sent    int           `json:"sent"`      // requests since the fault
 	Lost    int           `json:"lost"`      // of these
 	At      time.Time     `json:"at"`        // of the fault
 }
 
-func (r result) String() string {
-	return fmt.Sprintf("%-12s %s to %s: gap %s, first announcement %s, members %s, lost %d of %d; floor %s", r.Address, r.From, r.To,
-		millis(r.Gap), millis(r.First), millis(r.Members), r.Lost, r.Sent, millis(r.Floor))
+func (o Outcome) String() string {
+	return fmt.Sprintf("%-12s %s to %s: gap %.0f ms, first announcement %.0f ms, members %.0f ms, lost %d of %d; floor %.0f ms", o.Address, o.From, o.To,
+		millis(o.Gap), millis(o.First), millis(o.Members), o.Lost, o.Sent, millis(o.Floor))
 }
+
+func millis(d time.Duration) float64 { return d.Seconds() * 1000 }
 
 // quiet is how long a trial looks on before the fault and after the new owner's first answer.
 const quiet = time.Second
 
-// trial takes the owner of the first address away while a client asks for both every 5 ms, brings it back, and tells of
+// Trial takes the owner of the first address away while a client asks for both every 5 ms, brings it back, and tells of
 // each address that it had.
-func (b *bench) trial(ctx context.Context, k kind) ([]result, error) {
-	victim, err := b.owner(ctx, b.ips[0])
+func (s *Stage) Trial(ctx context.Context, k Fault) ([]Outcome, error) {
+	victim, err := s.owner(ctx, s.ips[0])
 	if err != nil {
 		return nil, err
 	}
-	capture, err := b.CaptureSegment(0)
+	capture, err := s.CaptureSegment(0)
 	if err != nil {
 		return nil, err
 	}
 	defer capture.Stop()
 	var moves []*move
-	for _, ip := range b.ips {
-		owner, err := b.owner(ctx, ip)
+	for _, ip := range s.ips {
+		owner, err := s.owner(ctx, ip)
 		if err != nil {
 			return nil, err
 		}
 		if owner != victim {
 			continue
 		}
-		m, err := b.follow(ctx, ip, victim, capture)
+		m, err := s.follow(ctx, ip, victim, capture)
 		if err != nil {
 			return nil, err
 		}
@@ -98,14 +97,14 @@ func (b *bench) trial(ctx context.Context, k kind) ([]result, error) {
 		m.begun = begun
 		m.flow.Reset()
 	}
-	if err := k.fault(b, victim); err != nil {
+	if err := k.fault(s, victim); err != nil {
 		return nil, err
 	}
 	results, err := finish(ctx, k, moves)
-	return results, errors.Join(err, b.heal(ctx, k, victim))
+	return results, errors.Join(err, s.heal(ctx, k, victim))
 }
 
-func finish(ctx context.Context, k kind, moves []*move) (results []result, err error) {
+func finish(ctx context.Context, k Fault, moves []*move) (results []Outcome, err error) {
 	for _, m := range moves {
 		r, err := m.result(ctx, k)
 		if err != nil {
@@ -116,19 +115,19 @@ func finish(ctx context.Context, k kind, moves []*move) (results []result, err e
 	return results, nil
 }
 
-func (b *bench) heal(ctx context.Context, k kind, node string) error {
-	if err := k.mend(b, node); err != nil {
+func (s *Stage) heal(ctx context.Context, k Fault, node string) error {
+	if err := k.mend(s, node); err != nil {
 		return err
 	}
-	if err := b.WaitNodeReady(ctx, node, true); err != nil {
+	if err := s.WaitNodeReady(ctx, node, true); err != nil {
 		return err
 	}
-	return b.together(ctx)
+	return s.together(ctx)
 }
 
 // move is how an address changes its owner, as a client and the switch see it.
 type move struct {
-	b       *bench
+	stage   *Stage
 	ip      netip.Addr
 	from    string
 	flow    *lab.Flow
@@ -139,15 +138,15 @@ type move struct {
 }
 
 // follow begins to ask for an address and returns once answers come.
-func (b *bench) follow(ctx context.Context, ip netip.Addr, owner string, capture *lab.Capture) (*move, error) {
-	m := &move{b: b, ip: ip, from: owner, capture: capture, logs: map[string]int64{}}
-	for _, node := range b.Nodes() {
-		if info, err := os.Stat(b.Process(node, "speaker").Log); err == nil {
+func (s *Stage) follow(ctx context.Context, ip netip.Addr, owner string, capture *lab.Capture) (*move, error) {
+	m := &move{stage: s, ip: ip, from: owner, capture: capture, logs: map[string]int64{}}
+	for _, node := range s.Nodes() {
+		if info, err := os.Stat(s.Process(node, "speaker").Log); err == nil {
 			m.logs[node] = info.Size()
 		}
 	}
 	var err error
-	if m.flow, err = b.UDPFlow(client, netip.AddrPortFrom(ip, lab.EchoPort), lab.FlowOptions{FreshPort: true}); err != nil {
+	if m.flow, err = s.UDPFlow(client, netip.AddrPortFrom(ip, lab.EchoPort), lab.FlowOptions{FreshPort: true}); err != nil {
 		return nil, err
 	}
 	if err := m.answers(ctx); err != nil {
@@ -176,17 +175,17 @@ func (m *move) calm(ctx context.Context) (time.Duration, error) {
 }
 
 // result waits for the new owner and for answers, looks on a little longer, and adds up.
-func (m *move) result(ctx context.Context, k kind) (result, error) {
-	r := result{Kind: k.name, Address: m.ip, From: m.from, Floor: m.floor, At: m.begun}
+func (m *move) result(ctx context.Context, k Fault) (Outcome, error) {
+	r := Outcome{Kind: k.Name, Address: m.ip, From: m.from, Floor: m.floor, At: m.begun}
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	first, err := m.capture.Wait(limited, func(f lab.Frame) bool {
-		return f.Time.After(m.begun) && f.Claims(m.ip) && m.b.HostByMAC(f.Claimant()) != m.from
+		return f.Time.After(m.begun) && f.Claims(m.ip) && m.stage.HostByMAC(f.Claimant()) != m.from
 	})
 	if err != nil {
 		return r, err
 	}
-	r.To, r.First = m.b.HostByMAC(first.Claimant()), first.Time.Sub(m.begun)
+	r.To, r.First = m.stage.HostByMAC(first.Claimant()), first.Time.Sub(m.begun)
 	if err := errors.Join(m.answers(ctx), pass(ctx, quiet)); err != nil {
 		return r, err
 	}
@@ -196,32 +195,28 @@ func (m *move) result(ctx context.Context, k kind) (result, error) {
 	return r, err
 }
 
-var goneLine = regexp.MustCompile(`(?m)^(?:.* )?ts=(\S+) .*msg="member is gone".* member=(\S+)`)
-
 // noticed reads from the log of a speaker when it first noticed that the old owner is gone.
 func (m *move) noticed(node string) (time.Duration, bool, error) {
-	raw, err := os.ReadFile(m.b.Process(node, "speaker").Log)
+	gone := m.stage.Implementation.Speaker.Gone
+	if gone == "" {
+		return 0, false, nil
+	}
+	line, err := regexp.Compile("(?m)" + gone)
 	if err != nil {
 		return 0, false, err
 	}
-	for _, line := range goneLine.FindAllSubmatch(raw[m.logs[node]:], -1) {
-		at, err := time.Parse(time.RFC3339Nano, string(line[1]))
+	raw, err := os.ReadFile(m.stage.Process(node, "speaker").Log)
+	if err != nil {
+		return 0, false, err
+	}
+	for _, found := range line.FindAllSubmatch(raw[m.logs[node]:], -1) {
+		at, err := time.Parse(time.RFC3339Nano, string(found[line.SubexpIndex("time")]))
 		if err != nil {
 			return 0, false, err
 		}
-		if string(line[2]) == m.from && at.After(m.begun) {
+		if string(found[line.SubexpIndex("member")]) == m.from && at.After(m.begun) {
 			return at.Sub(m.begun), true, nil
 		}
 	}
 	return 0, false, nil
-}
-
-// pass lets time pass: it is what is measured, not a wait for something.
-func pass(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }

@@ -1,0 +1,187 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/lanyard-lb/lanyard/e2etest/lab"
+)
+
+// allocation measures, in clusters without nodes, how long many Services wait for their addresses when the controller
+// starts, and how long one does on a busy cluster.
+func allocation(ctx context.Context, b *Bench) (figures []Figure, err error) {
+	for _, n := range b.Services {
+		more, err := b.assignAll(ctx, n)
+		figures = append(figures, more...)
+		if err != nil {
+			return figures, fmt.Errorf("%d Services: %w", n, err)
+		}
+	}
+	return figures, nil
+}
+
+const bare = "bare status patches by 16 connections"
+
+// assignAll measures in a cluster of its own, so that nothing is left of runs before. In the largest it goes on to single
+// Services.
+func (b *Bench) assignAll(ctx context.Context, n int) (figures []Figure, err error) {
+	s, err := b.site(ctx, lab.Options{Nodes: -1, Clients: -1})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Down()) }()
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute+time.Duration(n)*50*time.Millisecond)
+	defer cancel()
+	if err := s.Pools(ctx, []string{ranges}); err != nil {
+		return nil, err
+	}
+	b.say("creating %d Services", n)
+	if err := s.createServices(ctx, 0, n, 0, ""); err != nil {
+		return nil, err
+	}
+	w, err := s.watchServices(ctx)
+	if err != nil {
+		return nil, err
+	}
+	limit, err := s.patchAll(ctx, w, n)
+	if err != nil {
+		return nil, err
+	}
+	b.say("%d bare patches: %.2f s", n, limit.Seconds())
+	start, err := s.PrepareController(ctx)
+	if err != nil {
+		return nil, err
+	}
+	begun := time.Now()
+	if _, err := start(); err != nil {
+		return nil, err
+	}
+	if err := w.wait(ctx, n); err != nil {
+		return nil, s.explain(err, controlPlane, "controller")
+	}
+	ours := time.Since(begun)
+	b.say("%d Services assigned: %.2f s", n, ours.Seconds())
+	figures = []Figure{{Name: fmt.Sprintf("%s Services wait, the controller starts: all assigned", thousands(n)), Unit: "s",
+		Ours: []float64{ours.Seconds()}, Limit: []float64{limit.Seconds()}, Of: thousands(n) + " " + bare, Goal: Goal{Ratio: 1.5}}}
+	if n != b.most() {
+		return figures, nil
+	}
+	more, err := b.busy(ctx, s, w, n)
+	return append(figures, more...), err
+}
+
+// patchAll gives every Service an address and takes it away again; it returns how long the former took.
+func (s *Site) patchAll(ctx context.Context, w *watcher, n int) (time.Duration, error) {
+	client, err := s.connected()
+	if err != nil {
+		return 0, err
+	}
+	begun := time.Now()
+	err = parallel(ctx, 0, n, func(ctx context.Context, i int) error { return setAddress(ctx, client, serviceName(i), pooled(i)) })
+	if err != nil {
+		return 0, err
+	}
+	if err := w.wait(ctx, n); err != nil {
+		return 0, err
+	}
+	took := time.Since(begun)
+	err = parallel(ctx, 0, n, func(ctx context.Context, i int) error { return setAddress(ctx, client, serviceName(i), netip.Addr{}) })
+	if err != nil {
+		return 0, err
+	}
+	return took, w.wait(ctx, 0)
+}
+
+// connected is a client with a connection for each request that is under way.
+func (s *Site) connected() (*kubernetes.Clientset, error) {
+	config := s.RESTConfig()
+	config.NextProtos = []string{"http/1.1"}
+	return newClient(config)
+}
+
+const (
+	singles = 200 // Services that are measured one by one, and as many for the limit
+	churn   = 20  // edits per second of other Services meanwhile
+)
+
+// busy measures how long single Services wait for an address while held ones are edited; the limit is a client that patches
+// a Service of nobody's class as soon as its creation is acknowledged.
+func (b *Bench) busy(ctx context.Context, s *Site, w *watcher, held int) ([]Figure, error) {
+	b.say("one Service at a time, %d held, %d of them edited per second", held, churn)
+	edits, stop := context.WithCancel(ctx)
+	edited := make(chan error, 1)
+	go func() {
+		edited <- paced(edits, 1<<20, churn, func(ctx context.Context, i int) error { return s.edit(ctx, serviceName(i%held), i) })
+	}()
+	var mu sync.Mutex
+	var ours, limit []float64
+	err := paced(ctx, 2*singles, 25, func(ctx context.Context, i int) error {
+		name, class := fmt.Sprintf("one%05d", i), ""
+		if i%2 == 1 {
+			class = otherClass
+		}
+		took, err := s.single(ctx, w, name, class)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if class == "" {
+			ours = append(ours, took.Seconds()*1000)
+		} else {
+			limit = append(limit, took.Seconds()*1000)
+		}
+		return nil
+	})
+	stop()
+	if churned := <-edited; churned != nil && !errors.Is(churned, context.Canceled) {
+		err = errors.Join(err, churned)
+	}
+	if err != nil {
+		return nil, s.explain(err, controlPlane, "controller")
+	}
+	name := fmt.Sprintf("one Service on a busy cluster with %s: created to status seen, ", thousands(held))
+	of := "a client that creates and patches it"
+	return []Figure{
+		{Name: name + "p50", Unit: "ms", Ours: ours, Limit: limit, Of: of, Percentile: 50},
+		{Name: name + "p99", Unit: "ms", Ours: ours, Limit: limit, Of: of, Percentile: 99},
+	}, nil
+}
+
+// single creates a Service and returns how long it takes until the watcher has seen its address. One of a class it gives an
+// address itself.
+func (s *Site) single(ctx context.Context, w *watcher, name, class string) (time.Duration, error) {
+	o := service(name)
+	if class != "" {
+		o.Spec.LoadBalancerClass = &class
+	}
+	begun := time.Now()
+	if _, err := s.Client.CoreV1().Services(namespace).Create(ctx, o, metav1.CreateOptions{}); err != nil {
+		return 0, fmt.Errorf("create Service %s: %w", name, err)
+	}
+	if class != "" {
+		if err := setAddress(ctx, s.Client, name, pooled(1<<14-1)); err != nil {
+			return 0, err
+		}
+	}
+	at, err := w.waitFor(ctx, name)
+	return at.Sub(begun), err
+}
+
+// edit changes an annotation of a Service.
+func (s *Site) edit(ctx context.Context, name string, i int) error {
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"bench":"%d"}}}`, i)
+	_, err := s.Client.CoreV1().Services(namespace).Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
+	if err != nil {
+		return fmt.Errorf("edit Service %s: %w", name, err)
+	}
+	return nil
+}

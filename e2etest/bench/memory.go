@@ -1,0 +1,336 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/lanyard-lb/lanyard/e2etest/lab"
+	"github.com/lanyard-lb/lanyard/e2etest/labtest"
+)
+
+const (
+	perService = 3   // endpoints of each Service
+	sliceCount = 10  // EndpointSlices of one large Service
+	perSlice   = 100 // endpoints of each of them
+	edits      = 200 // Service events of each kind
+	rolled     = 1000
+	extraNodes = 500
+	perSecond  = 50 // events
+)
+
+// costs measures memory and processor time of one controller and one speaker, which announces everything.
+type costs struct {
+	*Site
+	b       *Bench
+	watcher *watcher
+	// processes are controller and speaker, and what they are measured against, in the same order.
+	processes []*lab.Process
+	figures   []Figure
+}
+
+var daemons = []string{"controller", "speaker"}
+
+// plain are the resources that a daemon watches at the least.
+var plain = map[string][]string{"controller": {"services", "nodes"}, "speaker": {"services", "endpointslices", "nodes"}}
+
+func memoryAndProcessor(ctx context.Context, b *Bench) (_ []Figure, err error) {
+	s, err := b.site(ctx, lab.Options{Nodes: 1, Clients: 1})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Down()) }()
+	c := &costs{Site: s, b: b}
+	steps := []func(context.Context) error{c.start, c.idle}
+	for i := range b.Services {
+		steps = append(steps, func(ctx context.Context) error { return c.fill(ctx, i) })
+	}
+	steps = append(steps, c.editServices, c.createAndDelete, c.roll, c.addNodes)
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return c.figures, s.explain(s.explain(err, controlPlane, "controller"), s.Node(1), "speaker")
+		}
+	}
+	return c.figures, nil
+}
+
+// start starts everything and waits until it is ready.
+func (c *costs) start(ctx context.Context) (err error) {
+	if err := c.Pools(ctx, []string{ranges}); err != nil {
+		return err
+	}
+	if c.watcher, err = c.watchServices(ctx); err != nil {
+		return err
+	}
+	controller, err := c.StartController(ctx)
+	if err != nil {
+		return err
+	}
+	speaker, err := c.StartSpeaker(ctx, c.Node(1))
+	if err != nil {
+		return err
+	}
+	c.processes = []*lab.Process{controller, speaker}
+	for _, d := range daemons {
+		p, err := c.startPlainWatch("plain-"+d, c.Kubeconfig(), plain[d]...)
+		if err != nil {
+			return err
+		}
+		c.processes = append(c.processes, p)
+	}
+	if err := c.WaitReady(ctx, controlPlane, c.Implementation.Controller, time.Minute); err != nil {
+		return err
+	}
+	return c.WaitReady(ctx, c.Node(1), c.Implementation.Speaker, time.Minute)
+}
+
+const of = "client-go informers of the same kinds"
+
+// memoryNow adds figures of the memory.
+func (c *costs) memoryNow(when string, goal float64) error {
+	have := make([]memory, len(c.processes))
+	for i, p := range c.processes {
+		var err error
+		if have[i], err = memoryOf(p.PID()); err != nil {
+			return fmt.Errorf("%s: %w", p.Name, err)
+		}
+	}
+	for i, d := range daemons {
+		own, limit := have[i], have[i+len(daemons)]
+		c.b.say("%s, %s: %.0f MB resident, %.0f MB at most", d, when, megabytes(own.resident), megabytes(own.peak))
+		c.figures = append(c.figures, Figure{Name: d + ": resident memory, " + when, Unit: "MB", Ours: []float64{megabytes(own.resident)},
+			Limit: []float64{megabytes(limit.resident)}, Of: of, Goal: Goal{Value: goal}})
+		if goal > 0 {
+			c.figures = append(c.figures, Figure{Name: d + ": most memory until " + when, Unit: "MB", Ours: []float64{megabytes(own.peak)},
+				Limit: []float64{megabytes(limit.peak)}, Of: of})
+		}
+	}
+	return nil
+}
+
+func megabytes(bytes int64) float64 { return float64(bytes) / 1e6 }
+
+// idle: nothing to do yet.
+func (c *costs) idle(ctx context.Context) error {
+	if _, err := settle(ctx, c.processes); err != nil {
+		return err
+	}
+	if err := c.memoryNow("no Service", 0); err != nil {
+		return err
+	}
+	return c.resting(ctx, "no Service")
+}
+
+// resting adds figures of what the daemons use while nothing happens.
+func (c *costs) resting(ctx context.Context, when string) error {
+	rest, err := average(ctx, c.processes, 10*time.Second)
+	if err != nil {
+		return err
+	}
+	for i, d := range daemons {
+		c.b.say("%s, %s: %.2f ms of CPU per second", d, when, rest[i]*1000)
+		c.figures = append(c.figures, Figure{Name: d + ": CPU per second at rest, " + when, Unit: "ms", Ours: []float64{rest[i] * 1000},
+			Limit: []float64{rest[i+len(daemons)] * 1000}, Of: of})
+	}
+	return nil
+}
+
+// fill makes Services until there are as many as the i-th number says, and waits until all are assigned and announced.
+func (c *costs) fill(ctx context.Context, i int) error {
+	n, from := c.b.Services[i], 0
+	if i > 0 {
+		from = c.b.Services[i-1]
+	}
+	when := thousands(n) + " Services with EndpointSlices"
+	c.b.say("creating Services until there are %d", n)
+	before, err := usageOf(c.processes)
+	if err != nil {
+		return err
+	}
+	if err := c.createServices(ctx, from, n, perService, c.Node(1)); err != nil {
+		return err
+	}
+	if err := c.watcher.wait(ctx, n); err != nil {
+		return err
+	}
+	c.b.say("all are assigned")
+	for _, j := range []int{from, (from + n) / 2, n - 1} {
+		if err := c.announced(ctx, serviceName(j)); err != nil {
+			return err
+		}
+	}
+	rest, err := settle(ctx, c.processes)
+	if err != nil {
+		return err
+	}
+	after, err := usageOf(c.processes)
+	if err != nil {
+		return err
+	}
+	c.perEvent(fmt.Sprintf("Service, created until there are %s", thousands(n)), n-from, before, after, make([]float64, len(c.processes)), 0)
+	c.b.say("they rest (%.0f, %.0f ms per second)", rest[0]*1000, rest[1]*1000)
+	goal := 0.0
+	if n == 2000 {
+		goal = 60
+	}
+	if err := c.memoryNow(when, goal); err != nil {
+		return err
+	}
+	return c.resting(ctx, when)
+}
+
+// announced waits until the address of a Service is answered for on the LAN.
+func (c *costs) announced(ctx context.Context, name string) error {
+	service, err := c.Client.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if len(service.Status.LoadBalancer.Ingress) != 1 {
+		return fmt.Errorf("Service %s has the addresses %v, want one", name, service.Status.LoadBalancer.Ingress)
+	}
+	return c.answered(ctx, service.Status.LoadBalancer.Ingress[0].IP)
+}
+
+// answered waits until somebody answers for an address.
+func (s *Site) answered(ctx context.Context, address string) error {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	return labtest.Poll(ctx, func() error {
+		yes, err := s.Answered(s.Clients()[0], ip, time.Second)
+		if err == nil && !yes {
+			err = fmt.Errorf("nobody on the LAN answers for %s", ip)
+		}
+		return err
+	})
+}
+
+// events measures the processor time of n events, over that of rest.
+func (c *costs) events(ctx context.Context, what string, n, pace int, goal float64, f func(ctx context.Context, i int) error) error {
+	rest, err := average(ctx, c.processes, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	before, err := usageOf(c.processes)
+	if err != nil {
+		return err
+	}
+	c.b.say("%d times, %d per second: %s", n, pace, what)
+	profiled := c.profile(ctx, what, n/pace+2)
+	if err := paced(ctx, n, pace, f); err != nil {
+		return err
+	}
+	if err := profiled(); err != nil {
+		return err
+	}
+	if _, err := settle(ctx, c.processes); err != nil {
+		return err
+	}
+	after, err := usageOf(c.processes)
+	if err != nil {
+		return err
+	}
+	c.perEvent(what, n, before, after, rest, goal)
+	return nil
+}
+
+// perEvent adds figures of the processor time of one of n events between two times, over that of rest.
+func (c *costs) perEvent(what string, n int, before, after usage, rest []float64, goal float64) {
+	span := after.at.Sub(before.at).Seconds()
+	each := make([]float64, len(c.processes))
+	for i := range each {
+		each[i] = ((after.used[i] - before.used[i]).Seconds() - rest[i]*span) / float64(n) * 1000
+	}
+	for i, d := range daemons {
+		c.b.say("%s: %.3f ms of CPU per %s", d, each[i], what)
+		c.figures = append(c.figures, Figure{Name: d + ": CPU per " + what, Unit: "ms", Ours: []float64{each[i]},
+			Limit: []float64{each[i+len(daemons)]}, Of: of, Goal: Goal{Value: goal}})
+	}
+}
+
+func (c *costs) among() string { return " among " + thousands(c.b.most()) }
+
+func (c *costs) editServices(ctx context.Context) error {
+	return c.events(ctx, "Service edited"+c.among(), edits, perSecond, 1, func(ctx context.Context, i int) error {
+		return c.edit(ctx, serviceName(i%c.b.most()), i)
+	})
+}
+
+func (c *costs) createAndDelete(ctx context.Context) error {
+	n := c.b.most()
+	err := c.events(ctx, "Service created"+c.among(), edits, perSecond, 0, func(ctx context.Context, i int) error {
+		return c.createServices(ctx, n+i, n+i+1, perService, c.Node(1))
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.watcher.wait(ctx, n+edits); err != nil {
+		return err
+	}
+	err = c.events(ctx, "Service deleted"+c.among(), edits, perSecond, 0, func(ctx context.Context, i int) error {
+		return c.Client.CoreV1().Services(namespace).Delete(ctx, serviceName(n+i), metav1.DeleteOptions{})
+	})
+	if err != nil {
+		return err
+	}
+	return c.watcher.wait(ctx, n)
+}
+
+// roll replaces one pod after the other of a Service with many.
+func (c *costs) roll(ctx context.Context) error {
+	large, err := c.grow(ctx, serviceName(0), c.Node(1))
+	if err != nil {
+		return err
+	}
+	if _, err := settle(ctx, c.processes); err != nil {
+		return err
+	}
+	return c.events(ctx, fmt.Sprintf("pod replaced of a Service with %s", thousands(sliceCount*perSlice)), rolled, 2*perSecond, 0, large.replace)
+}
+
+// addNodes adds Nodes that nothing runs on, and has each report its status, as kubelets do every five minutes.
+func (c *costs) addNodes(ctx context.Context) error {
+	if err := c.createNodes(ctx, extraNodes); err != nil {
+		return err
+	}
+	if _, err := settle(ctx, c.processes); err != nil {
+		return err
+	}
+	if err := c.memoryNow(fmt.Sprintf("%s Services and %d Nodes", thousands(c.b.most()), extraNodes), 0); err != nil {
+		return err
+	}
+	what := fmt.Sprintf("Node status reported, %d Nodes, %s Services", extraNodes, thousands(c.b.most()))
+	return c.events(ctx, what, edits, perSecond, 0, c.report)
+}
+
+func extraNode(i int) string { return fmt.Sprintf("extra%03d", i) }
+
+func (s *Site) createNodes(ctx context.Context, n int) error {
+	return parallel(ctx, 0, n, func(ctx context.Context, i int) error {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: extraNode(i), Labels: map[string]string{corev1.LabelHostname: extraNode(i)}}}
+		if _, err := s.Client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{}); err != nil {
+			return fmt.Errorf("create Node %s: %w", node.Name, err)
+		}
+		return s.report(ctx, i)
+	})
+}
+
+// report writes what a kubelet says of a healthy node.
+func (s *Site) report(ctx context.Context, i int) error {
+	now := time.Now().UTC().Format(time.RFC3339)
+	patch := fmt.Appendf(nil, `{"status":{"conditions":[{"type":"Ready","status":"True","reason":"KubeletReady","lastHeartbeatTime":%q}]}}`, now)
+	_, err := s.Client.CoreV1().Nodes().Patch(ctx, extraNode(i), types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	if err != nil {
+		return fmt.Errorf("report the status of Node %s: %w", extraNode(i), err)
+	}
+	return nil
+}
