@@ -40,12 +40,15 @@ func (s *soak) report() *Report {
 	r.Limits = map[string]time.Duration{"silent": s.Rules.Silent, "double": s.Rules.Double, "stray": s.Rules.Stray, "ghost": s.Rules.Ghost,
 		"unsaid": s.Rules.Unsaid, "clash": s.Rules.Clash}
 	for _, program := range slices.Sorted(maps.Keys(s.samples)) {
+		enough := false
 		for _, m := range Measures {
-			if t, is := TrendOf(program, m, s.samples[program]); is {
+			t, is := TrendOf(program, m, s.samples[program])
+			if is {
 				r.Trends = append(r.Trends, t)
-			} else {
-				r.Short = append(r.Short, program+" "+m.Name)
+			} else if r.Short = append(r.Short, program+" "+m.Name); enough {
+				r.Violations = append(r.Violations, Violation{time.Now(), "measured", fmt.Sprintf("%s does not tell of its %s", program, m.Name)})
 			}
+			enough = is
 		}
 	}
 	return r
@@ -79,6 +82,7 @@ var rules = map[string]string{
 	"rest":      "at rest all agrees",
 	"ended":     "no process ends by itself",
 	"mended":    "what was broken can be mended",
+	"measured":  "every process tells what it uses",
 }
 
 // Write prints the report.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -101,7 +102,8 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	s.say = s.note
 	defer func() {
 		if r != nil && len(r.Violations)+len(r.Growing()) > 0 || err != nil {
-			err = errors.Join(err, os.CopyFS(filepath.Join(o.Folder, "processes"), os.DirFS(filepath.Join(stage.lab.StateDir(), "log"))))
+			to := filepath.Join(o.Folder, "processes")
+			err = errors.Join(err, os.RemoveAll(to), os.CopyFS(to, os.DirFS(filepath.Join(stage.lab.StateDir(), "log"))))
 		}
 		err = errors.Join(err, stage.lab.Down())
 	}()
@@ -237,10 +239,13 @@ func (s *soak) repose(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	for _, f := range faults {
-		s.violated(Violation{time.Now(), "rest", fmt.Sprintf("after %v: %s", time.Since(begun).Round(time.Second), f)})
-	}
-	if len(faults) == 0 {
+	if len(faults) > 0 {
+		s.note("what disagrees:\n    %s", strings.Join(faults, "\n    "))
+		if more := len(faults) - mostTold; more > 0 {
+			faults = append(faults[:mostTold], fmt.Sprintf("and %d more", more))
+		}
+		s.violated(Violation{time.Now(), "rest", fmt.Sprintf("after %v %s", time.Since(begun).Round(time.Second), strings.Join(faults, "\n    "))})
+	} else {
 		s.history.Settle(s.eye.Facts())
 		s.mu.Lock()
 		s.rests = append(s.rests, time.Since(begun))
@@ -248,6 +253,9 @@ func (s *soak) repose(ctx context.Context) {
 	}
 	s.note("rest is over")
 }
+
+// mostTold is how many of the things that disagree are told; the log has all.
+const mostTold = 6
 
 // rested looks at everything once.
 func (s *soak) rested(ctx context.Context) (rest Rest, faults []string) {

@@ -159,25 +159,40 @@ func (d *disagreements) assigned(s *Service) {
 	missing := d.missing(s)
 	invalid := slices.ContainsFunc(s.Requested(), func(ip netip.Addr) bool { return !slices.Contains(s.Families, familyOf(ip)) })
 	outside := slices.ContainsFunc(s.IPs, func(ip netip.Addr) bool { return d.Facts.PoolOf(ip) == nil })
+	status := "False"
+	if d.served(s) {
+		status = "True"
+	}
 	switch have := s.Assigned; {
+	case have.Status != status || have.Message == "":
+		d.say("Service %s has %v and misses %v, and its condition is %+v, want %s", s.Full(), s.IPs, missing, have, status)
 	case invalid:
-		if have.Status != "False" || have.Reason != "InvalidRequest" {
+		if have.Reason != "InvalidRequest" {
 			d.say("Service %s asks for an address of a family that it does not have, and its condition is %+v", s.Full(), have)
 		}
-		return
 	case len(missing) == 0 && outside:
-		if have.Status != "True" || have.Reason != "OutsidePool" {
+		if have.Reason != "OutsidePool" {
 			d.say("Service %s has %v, in no pool any more, and its condition is %+v", s.Full(), s.IPs, have)
 		}
 	case len(missing) == 0:
-		if have.Status != "True" || have.Reason != "Assigned" {
+		if have.Reason != "Assigned" {
 			d.say("Service %s has all that it asks for, %v, and its condition is %+v", s.Full(), s.IPs, have)
 		}
-	case have.Status != "False" || !slices.Contains(reasons, have.Reason) || have.Message == "":
+	case !slices.Contains(reasons, have.Reason):
 		d.say("Service %s has %v and misses %v, and its condition is %+v", s.Full(), s.IPs, missing, have)
 	default:
 		d.denied(s, missing)
 	}
+}
+
+// served tells whether a Service has what it cannot do without: an address of each family when it requires both, else any.
+func (d *disagreements) served(s *Service) bool {
+	for _, f := range s.Families {
+		if s.RequireBoth && !slices.ContainsFunc(s.IPs, func(ip netip.Addr) bool { return familyOf(ip) == f }) {
+			return false
+		}
+	}
+	return len(s.IPs) > 0
 }
 
 // denied checks that a Service cannot have what it misses.
@@ -291,6 +306,11 @@ func (d *disagreements) announced(s *Service) {
 	}
 	if s.Announced.Status != status || why != "" && s.Announced.Reason != why {
 		d.say("Service %s with %v should have the condition Announced %s %s, and has %+v", s.Full(), s.IPs, status, why, s.Announced)
+	}
+	for _, ip := range s.IPs {
+		if said := fmt.Sprintf("%s by %s on ", ip, owners[ip]); owners[ip] != "" && !strings.Contains(s.Announced.Message, said) {
+			d.say("Service %s: %s is answered by %s, and the condition Announced says %q", s.Full(), ip, owners[ip], s.Announced.Message)
+		}
 	}
 	if report == nil {
 		d.say("Service %s with %v has no ServiceL2Status", s.Full(), s.IPs)

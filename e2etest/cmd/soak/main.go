@@ -45,9 +45,9 @@ func run(ctx context.Context, o soak.Options) (bool, error) {
 	}
 	fmt.Fprintf(os.Stderr, "SEED=%d\n", o.Seed)
 	r, err := soak.Run(ctx, o)
-	if err != nil {
+	if r == nil {
 		return false, err
 	}
 	r.Write(os.Stdout)
-	return r.Good(), nil
+	return r.Good(), err
 }
