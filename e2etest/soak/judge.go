@@ -209,11 +209,11 @@ func (j *Judge) stray(l Look, ip netip.Addr, s *seen, node string, answers bool,
 	}
 	wrong := time.Duration(0)
 	if !s.strays[node].IsZero() {
-		wrong = late(l.At, begun, latest(by, well))
+		wrong = late(l.At, s.strays[node], latest(by, well))
 	}
 	j.apply(s, rule+" "+node, wrong, limit+l.Slack, func() {
 		if rule == "ghost" {
-			say(rule, "%s answers for %s, which no status names since %s", node, ip, clock(begun))
+			say(rule, "%s answers for %s since %s, which no status names since %s", node, ip, clock(s.strays[node]), clock(begun))
 			return
 		}
 		say(rule, "%s answers for %s of %s since %s, and may not since %s", node, ip, holders, clock(s.strays[node]), clock(begun))
