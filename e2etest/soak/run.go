@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lanyard-lb/lanyard/e2etest/lab"
 )
 
 // Options of a soak.
@@ -34,7 +36,7 @@ type Options struct {
 	// Out is told what happens at large; nil: nobody.
 	Out io.Writer
 	// Meddle, if set, is run beside the life, as a way to break something on purpose.
-	Meddle func(ctx context.Context, s *Stage)
+	Meddle func(ctx context.Context, l *lab.Lab)
 }
 
 // Defaults are an hour's soak, but for the seed.
@@ -67,6 +69,7 @@ type soak struct {
 	stalled    time.Duration
 	rests      []time.Duration
 	looks      int
+	fetched    int // pages, for the next to be others
 }
 
 type stall struct {
@@ -137,7 +140,7 @@ func (s *soak) live(ctx context.Context) error {
 		workers.Go(func() { work(beside) })
 	}
 	if s.Meddle != nil {
-		workers.Go(func() { s.Meddle(beside, s.Stage) })
+		workers.Go(func() { s.Meddle(beside, s.lab) })
 	}
 	return s.follow(ctx)
 }
@@ -161,10 +164,11 @@ func (s *soak) follow(ctx context.Context) error {
 				s.history.Checked(), s.looks, s.count())
 		}
 		d := s.plan.Next()
-		if ahead := time.Until(offset.Add(d.At)); ahead > 0 {
-			pause(ctx, ahead)
-		} else if -ahead > time.Second { // the machine is slower than the plan
-			offset = offset.Add(-ahead)
+		if behind := time.Since(offset.Add(d.At)); behind > time.Second { // the machine is slower than the plan
+			offset = offset.Add(behind)
+		}
+		for at := offset.Add(d.At); time.Now().Before(at) && time.Now().Before(end) && ctx.Err() == nil && s.count() < enough; {
+			pause(ctx, min(time.Until(at), 100*time.Millisecond))
 		}
 		if err := s.do(ctx, n, d); err != nil {
 			return err
@@ -277,7 +281,33 @@ func (s *soak) rested(ctx context.Context) (rest Rest, faults []string) {
 		return fail(err)
 	}
 	rest.Facts = s.eye.Facts()
-	return rest, append(faults, rest.Disagreements()...)
+	if faults = append(faults, rest.Disagreements()...); len(faults) == 0 {
+		faults = s.pages(rest)
+	}
+	return rest, faults
+}
+
+// pages fetches pages from some of the addresses, others each time, of Services that have an endpoint.
+func (s *soak) pages(rest Rest) (faults []string) {
+	const some = 6
+	var urls []string
+	for _, name := range slices.Sorted(maps.Keys(rest.Facts.Services)) {
+		service := rest.Facts.Services[name]
+		for _, ip := range service.IPs {
+			may, _ := rest.Facts.MayAnnounce(ip, rest.Facts.Holders()[ip])
+			if slices.Contains(service.Ports, "80/TCP") && len(rest.Facts.served(service)) > 0 && len(may) > 0 {
+				urls = append(urls, lab.URL(ip, lab.HTTPPort))
+			}
+		}
+	}
+	for i := range min(some, len(urls)) {
+		url := urls[(s.fetched+i)%len(urls)]
+		if _, err := s.lab.HTTPGet(askers[0], url, time.Second); err != nil {
+			faults = append(faults, fmt.Sprintf("no page comes from %s: %v", url, err))
+		}
+	}
+	s.fetched += some
+	return faults
 }
 
 // look looks at the LAN and has the judge compare, about once a second.
