@@ -90,6 +90,10 @@ bench: lab-build build ## the figures of speed and cost, ours beside limits (roo
 bench-failover: lab-build build ## how long clients wait when a node or speaker goes: unplugged, killed, stopped (root; N=20 trials each, JSON=file, SPEAKER=flags)
 	@cd e2etest && go run ./cmd/benchfailover -n $(or $(N),20) -speaker '$(SPEAKER)' $(if $(JSON),-json $(abspath $(JSON)))
 
+.PHONY: soak
+soak: lab-build build ## an hour of random life in the lab, and all that must hold checked throughout (root; FOR=5m, SEED=n repeats a life)
+	@cd e2etest && go run ./cmd/soak -for $(or $(FOR),1h) $(if $(SEED),-seed $(SEED))
+
 .PHONY: upstream-build
 upstream-build: ## build Kubernetes' own tests of load balancers into bin/upstream (minutes the first time)
 	@cd e2etest/upstream && export CGO_ENABLED=0 && \
