@@ -16,10 +16,10 @@ func bound(addresses, nodes int) int {
 }
 
 // bound of the preferred nodes of a group, as they are loaded now and when all that waits has been placed.
-func (p *pass) bound(g *group) int {
+func (g *group) bound() int {
 	total := g.unclaimed
-	for _, c := range g.top {
-		total += p.load[c.name]
+	for i := range g.top {
+		total += g.top[i].load
 	}
 	return bound(total, len(g.top))
 }
@@ -27,29 +27,33 @@ func (p *pass) bound(g *group) int {
 // elect returns the node that an address should go to: of the preferred ones, the one with the highest
 // rendezvous hash among those below the bound, else the one that owns the least. Ties go by hash, then name.
 // It is empty when there is none but those to be left out.
-func (p *pass) elect(ip netip.Addr, g *group, but ...string) string {
-	limit, address := p.bound(g), hashOf(ip)
-	var winner candidate
+func (g *group) elect(ip netip.Addr, but ...string) string {
+	limit, address := g.bound(), hashOf(ip)
+	var winner *node
 	var best uint64
 	var full bool // whether the winner has reached the bound
-	for _, c := range g.top {
+	for i := range g.top {
+		c := g.top[i].node
 		if slices.Contains(but, c.name) {
 			continue
 		}
-		load, weight := p.load[c.name], mix(c.hash^address)
+		load, weight := c.load, mix(c.hash^address)
 		over := load >= limit
 		switch {
-		case winner.name == "", full && !over:
+		case winner == nil, full && !over:
 		case over && !full:
 			continue
-		case over && load != p.load[winner.name]:
-			if load > p.load[winner.name] {
+		case over && load != winner.load:
+			if load > winner.load {
 				continue
 			}
 		case weight < best, weight == best && c.name > winner.name:
 			continue
 		}
 		winner, best, full = c, weight, over
+	}
+	if winner == nil {
+		return ""
 	}
 	return winner.name
 }

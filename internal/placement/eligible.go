@@ -1,24 +1,20 @@
 package placement
 
 import (
-	"maps"
 	"net/netip"
-	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-
-	"github.com/lanyard-lb/lanyard/internal/iprange"
 )
 
 // group is the nodes that may own some address. Addresses under the same advertisements and in the same
 // subnets share one.
 type group struct {
 	nodes []candidate
-	at    map[string]int
-	top   []candidate // those with the highest weight
+	at    map[string]int // where each is; nil while they are few
+	top   []candidate    // those with the highest weight
+	best  int            // that weight
 	// stray says that no node has a subnet with the address.
 	stray bool
 	// reason why there is nobody.
@@ -30,37 +26,92 @@ type group struct {
 
 // candidate is one node that may own an address.
 type candidate struct {
-	name       string
-	hash       uint64
+	*node
 	weight     int
 	interfaces []string
 	late       bool // cordoned, or not ready for long: it comes in only where nobody else does
 }
 
+// node is a node as the elector counts what it has.
+type node struct {
+	name string
+	hash uint64
+	load int // addresses that it owns, or is to own
+}
+
+// node returns the one with a name.
+func (l *Layer2) node(name string) *node {
+	n := l.nodes[name]
+	if n == nil {
+		n = &node{name: name, hash: xxhash.Sum64String(name)}
+		l.nodes[name] = n
+	}
+	return n
+}
+
+// charge counts an address as a node's, and no other's; nil: as nobody's.
+func (l *Layer2) charge(a *address, n *node) {
+	if a.charged != nil {
+		a.charged.load--
+	}
+	if a.charged = n; n != nil {
+		n.load++
+	}
+}
+
+// handful is how many nodes are looked through as fast as looked up.
+const handful = 8
+
 func newGroup(nodes []candidate, stray bool, empty Reason) *group {
-	g := &group{nodes: nodes, at: make(map[string]int, len(nodes)), stray: stray}
+	g := &group{nodes: nodes, stray: stray}
 	if len(nodes) == 0 {
 		g.reason = empty
 	}
-	best := 0
-	for i, c := range nodes {
-		g.at[c.name] = i
-		if i == 0 || c.weight > best {
-			best = c.weight
+	if len(nodes) > handful {
+		g.at = make(map[string]int, len(nodes))
+	}
+	tops := 0
+	for i := range nodes {
+		c := &nodes[i]
+		if g.at != nil {
+			g.at[c.name] = i
+		}
+		if i == 0 || c.weight > g.best {
+			g.best, tops = c.weight, 0
+		}
+		if c.weight == g.best {
+			tops++
 		}
 	}
+	if tops == len(nodes) {
+		g.top = nodes
+		return g
+	}
 	for _, c := range nodes {
-		if c.weight == best {
+		if c.weight == g.best {
 			g.top = append(g.top, c)
 		}
 	}
 	return g
 }
 
-func (g *group) has(node string) bool {
-	_, has := g.at[node]
-	return has
+// The groups of addresses that nobody may own.
+var (
+	uncovered = newGroup(nil, false, NoAdvertisement)
+	withdrawn = newGroup(nil, false, NoEndpoint)
+)
+
+func (g *group) find(node string) int {
+	if g.at == nil {
+		return slices.IndexFunc(g.nodes, func(c candidate) bool { return c.name == node })
+	}
+	if i, has := g.at[node]; has {
+		return i
+	}
+	return -1
 }
+
+func (g *group) has(node string) bool { return g.find(node) >= 0 }
 
 // timely returns the group without those that come in only where nobody else does.
 func (g *group) timely() *group {
@@ -76,169 +127,26 @@ func (g *group) timely() *group {
 }
 
 func (g *group) prefers(node string) bool {
-	return slices.ContainsFunc(g.top, func(c candidate) bool { return c.name == node })
+	i := g.find(node)
+	return i >= 0 && g.nodes[i].weight == g.best
 }
 
 func (g *group) interfaces(node string) []string {
-	if i, has := g.at[node]; has {
+	if i := g.find(node); i >= 0 {
 		return g.nodes[i].interfaces
 	}
 	return nil
+}
+
+// same reports whether two groups of the same set of advertisements, and the same subnets, come to the same.
+func (g *group) same(o *group) bool {
+	return g == o || g.reason == o.reason && slices.EqualFunc(g.nodes, o.nodes, func(x, y candidate) bool { return x.node == y.node })
 }
 
 // without returns the group less some nodes.
 func (g *group) without(nodes ...string) *group {
 	rest := slices.DeleteFunc(slices.Clone(g.nodes), func(c candidate) bool { return slices.Contains(nodes, c.name) })
 	return newGroup(rest, g.stray, NoEligibleNode)
-}
-
-// subnets are the distinct subnets among the interfaces that a set of advertisements allows.
-type subnets struct {
-	list   []netip.Prefix
-	ignore bool // one of the advertisements does not care
-}
-
-// remembered is how long a subnet counts that no node has any more: with its interfaces down, its addresses are
-// not to be announced elsewhere.
-const remembered = time.Hour
-
-// learnSubnets remembers which subnets the interfaces have that a set of advertisements allows, whatever their
-// state.
-func (p *pass) learnSubnets(ads []*Advertisement) {
-	known := p.known[allowing(ads)]
-	if known == nil {
-		known = map[netip.Prefix]time.Time{}
-		p.known[allowing(ads)] = known
-	}
-	for _, node := range p.Members {
-		for _, i := range p.Reports[node].Interfaces {
-			if !i.Ether || !slices.ContainsFunc(ads, func(ad *Advertisement) bool { return ad.Nodes[node] && ad.allows(i.Name) }) {
-				continue
-			}
-			for _, prefix := range i.Subnets {
-				known[prefix.Masked()] = p.Now
-			}
-		}
-	}
-}
-
-// allowing names a set of advertisements and the interfaces that it allows: with other interfaces, other subnets
-// count.
-func allowing(ads []*Advertisement) string {
-	var key strings.Builder
-	for _, ad := range ads {
-		key.WriteString(ad.Name + " " + strings.Join(ad.Interfaces, " ") + "\n")
-	}
-	return key.String()
-}
-
-// forgetSubnets forgets those that were not seen for long.
-func (p *pass) forgetSubnets() {
-	for key, known := range p.known {
-		maps.DeleteFunc(known, func(_ netip.Prefix, last time.Time) bool { return p.Now.Sub(last) > remembered })
-		if len(known) == 0 {
-			delete(p.known, key)
-		}
-	}
-}
-
-// homeless reports whether no node has, or had of late, a subnet with an address on an interface that a set of
-// advertisements allows.
-func (p *pass) homeless(ip netip.Addr, ads []*Advertisement) bool {
-	for prefix := range p.known[allowing(ads)] {
-		if prefix.Contains(ip) && prefix.Bits() < ip.BitLen() {
-			return false
-		}
-	}
-	return true
-}
-
-// covering returns the advertisements that an address falls under, and a key that names their set.
-func (p *pass) covering(ip netip.Addr, services []*Service) ([]*Advertisement, string) {
-	pool := p.poolOf(ip)
-	var ads []*Advertisement
-	var key strings.Builder
-	for i := range p.Advertisements {
-		ad := &p.Advertisements[i]
-		selected := slices.ContainsFunc(services, func(s *Service) bool { return s.Advertisements == nil || s.Advertisements[ad.Name] })
-		if selected && (pool == "" || ad.Pools[pool]) {
-			ads = append(ads, ad)
-			key.WriteString(ad.Name + "\n")
-		}
-	}
-	return ads, key.String()
-}
-
-func (p *pass) poolOf(ip netip.Addr) string {
-	for i := range p.Pools {
-		if slices.ContainsFunc(p.Pools[i].Ranges, func(r iprange.Range) bool { return r.Contains(ip) }) {
-			return p.Pools[i].Name
-		}
-	}
-	return ""
-}
-
-// groupOf returns the nodes that may own an address, whoever serves it.
-func (p *pass) groupOf(ip netip.Addr, ads []*Advertisement, key string) *group {
-	s := p.subnetsOf(ads, key)
-	var within strings.Builder
-	for i, prefix := range s.list {
-		if prefix.Contains(ip) {
-			within.WriteByte(byte(i >> 8))
-			within.WriteByte(byte(i))
-		}
-	}
-	id := key + "\x00" + within.String()
-	if g, known := p.groups[id]; known {
-		return g
-	}
-	g := p.gather(ip, ads, within.Len() == 0 && !s.ignore && p.homeless(ip, ads))
-	p.groups[id] = g
-	return g
-}
-
-// subnetsOf lists the subnets of all interfaces that can be announced on under a set of advertisements.
-func (p *pass) subnetsOf(ads []*Advertisement, key string) subnets {
-	if s, known := p.subnets[key]; known {
-		return s
-	}
-	p.learnSubnets(ads)
-	var s subnets
-	seen := map[netip.Prefix]bool{}
-	for _, node := range p.Members {
-		for _, ad := range ads {
-			s.ignore = s.ignore || ad.IgnoreSubnets
-			p.eachInterface(node, ad, func(i Interface) {
-				for _, prefix := range i.Subnets {
-					if prefix = prefix.Masked(); !seen[prefix] && p.mayOwn(node) {
-						seen[prefix] = true
-						s.list = append(s.list, prefix)
-					}
-				}
-			})
-		}
-	}
-	p.subnets[key] = s
-	return s
-}
-
-// eachInterface yields the interfaces of a node that an advertisement allows and that work.
-func (p *pass) eachInterface(node string, ad *Advertisement, yield func(Interface)) {
-	if !ad.Nodes[node] {
-		return
-	}
-	for _, i := range p.Reports[node].Interfaces {
-		if i.Suitable() && ad.allows(i.Name) {
-			yield(i)
-		}
-	}
-}
-
-func (a *Advertisement) allows(name string) bool {
-	return len(a.Interfaces) == 0 || slices.ContainsFunc(a.Interfaces, func(pattern string) bool {
-		matched, err := path.Match(pattern, name)
-		return err == nil && matched
-	})
 }
 
 // gather looks for the nodes that may own an address: with an interface whose subnet contains it, or, for a
@@ -250,7 +158,7 @@ func (p *pass) gather(ip netip.Addr, ads []*Advertisement, stray bool) *group {
 		if !p.mayOwn(name) {
 			continue
 		}
-		c := candidate{name: name, hash: xxhash.Sum64String(name), late: p.Nodes[name].Cordoned || p.lateFor(name)}
+		c := candidate{node: p.node(name), late: p.Nodes[name].Cordoned || p.lateFor(name)}
 		for _, ad := range ads {
 			if !ad.Nodes[name] {
 				continue
@@ -292,7 +200,9 @@ func (p *pass) lateFor(name string) bool {
 	}
 	late := since.Add(p.options.NotReadyAfter)
 	if late.After(p.Now) {
-		p.wakeAt(late)
+		if p.plan.late.IsZero() || late.Before(p.plan.late) {
+			p.plan.late = late
+		}
 		return false
 	}
 	return true
@@ -307,46 +217,45 @@ const lingering = time.Second
 // with the address is served at all; then nobody's endpoints matter.
 func (p *pass) serving(a *address) (_ *group, nobody bool) {
 	nobody = !slices.ContainsFunc(a.services, func(s *Service) bool { return s.Served })
-	demanding := slices.DeleteFunc(slices.Clone(a.services), func(s *Service) bool { return !s.Local || !s.Served })
-	if len(demanding) == 0 {
-		return a.group.timely(), nobody
+	if !slices.ContainsFunc(a.services, (*Service).demands) {
+		return a.base.timely(), nobody
 	}
 	var fit, lasting []candidate
-	for _, c := range a.group.nodes {
-		if slices.ContainsFunc(demanding, func(s *Service) bool { return !s.servedOn(c.name) }) {
+	for _, c := range a.base.nodes {
+		if slices.ContainsFunc(a.services, func(s *Service) bool { return s.demands() && !s.servedOn(c.name) }) {
 			continue
 		}
 		fit = append(fit, c)
-		if !slices.ContainsFunc(demanding, func(s *Service) bool { return s.fadesOn(c.name) }) {
+		if !slices.ContainsFunc(a.services, func(s *Service) bool { return s.demands() && s.fadesOn(c.name) }) {
 			lasting = append(lasting, c)
 		}
 	}
-	all := a.group
+	all := a.base
 	if len(fit) < len(all.nodes) {
-		all = newGroup(fit, a.group.stray, NoEligibleNode)
+		all = newGroup(fit, a.base.stray, NoEligibleNode)
 	}
 	best := all.timely()
 	if len(lasting) > 0 && len(lasting) < len(fit) {
-		best = newGroup(lasting, a.group.stray, NoEligibleNode).timely()
+		best = newGroup(lasting, a.base.stray, NoEligibleNode).timely()
 	}
 	if owner := a.memory.owner; best.has(owner) || !all.has(owner) {
 		a.memory.outdone = time.Time{}
 		return best, false
 	}
-	if p.lingered(a.memory) {
+	if p.lingered(a) {
 		return best, false
 	}
 	return all, false
 }
 
 // lingered reports whether an address has been where another node would serve it better for long enough.
-func (p *pass) lingered(m *memory) bool {
-	if m.outdone.IsZero() {
-		m.outdone = p.Now
+func (p *pass) lingered(a *address) bool {
+	if a.memory.outdone.IsZero() {
+		a.memory.outdone = p.Now
 	}
-	due := m.outdone.Add(lingering)
+	due := a.memory.outdone.Add(lingering)
 	if p.Now.Before(due) {
-		p.wakeAt(due)
+		p.wake(a, due)
 		return false
 	}
 	return true

@@ -108,6 +108,9 @@ type Service struct {
 	EndpointAnywhere bool
 }
 
+// demands reports whether only some nodes serve the Service.
+func (s *Service) demands() bool { return s.Local && s.Served }
+
 func (s *Service) servedOn(node string) bool {
 	return !s.Local || s.EndpointAnywhere || s.EndpointNodes[node]
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"testing"
 	"time"
 
 	"github.com/lanyard-lb/lanyard/internal/iprange"
@@ -50,6 +51,25 @@ func manyServices(n int) []*Service {
 		services[i] = &Service{Name: fmt.Sprint("ns/", i), Served: true, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}}
 	}
 	return services
+}
+
+// anew is the same facts in another place, to be changed.
+func anew(f Facts) Facts {
+	f.Cluster, f.Services = cloned(f.Cluster), slices.Clone(f.Services)
+	for i, s := range f.Services {
+		copied := *s
+		f.Services[i] = &copied
+	}
+	return f
+}
+
+// audited is an elector whose decisions are compared with those of whole passes.
+func audited(t testing.TB, o Options) *Layer2 {
+	o.Audit = func(difference string) {
+		t.Helper()
+		t.Fatal(difference)
+	}
+	return NewLayer2(o)
 }
 
 // cloned is the same cluster in another place, whose nodes and advertisements may be changed.

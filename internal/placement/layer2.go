@@ -2,7 +2,6 @@ package placement
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -22,23 +21,39 @@ type Options struct {
 	NotReadyAfter time.Duration
 	// Recheck is how often an address is probed again that a stranger was found to use.
 	Recheck time.Duration
+	// Audit, for tests, is told if a decision is not the one that comes of looking at everything anew: then
+	// something was changed that may not be, see Facts, or the elector is wrong. It makes decisions slow.
+	Audit func(difference string)
 }
 
 // Layer2 elects one owner for each address, where one node at a time announces: per address and never per
 // Service, so that Services that share one have one owner. A node that owns an address keeps it as long as it
 // may. It remembers what it has claimed and seen between decisions, and is not safe for concurrent use.
 type Layer2 struct {
-	options  Options
-	own      map[netip.Addr]*own
-	memory   map[netip.Addr]*memory
-	checking map[netip.Addr]*check
-	known    map[string]map[netip.Prefix]time.Time // subnets that nodes have had, by advertisements, and when they had them last
-	members  []string                              // of the last decision
-	quiet    time.Time                             // since when all is settled, and by the same members
-	moved    time.Time                             // when an address was last seen on the move
-	weak     time.Time                             // when what we have claimed last became weak
-	apart    bool                                  // whether we were cut off at the last decision
-	round    uint64
+	options   Options
+	addresses []*address              // of all Services, sorted, and those that Self is about to let go
+	at        map[netip.Addr]*address // the same
+	checking  map[netip.Addr]*check
+	known     map[string]map[netip.Prefix]time.Time // subnets that nodes have had, by advertisements, and when they had them last
+	quiet     time.Time                             // since when all is settled, and by the same members
+	moved     time.Time                             // when an address was last seen on the move
+	weak      time.Time                             // when what we have claimed last became weak
+	apart     bool                                  // whether we were cut off at the last decision
+	round     uint64
+
+	// What follows can be found anew, and is by a whole pass.
+	seen   seen
+	plan   *plan
+	nodes  map[string]*node
+	active []*address // those that are not at rest, sorted
+	told   told
+	shares
+
+	// Memory for the next pass.
+	turn  uint64
+	work  []*address
+	fresh []*address
+	spare []heard
 }
 
 // memory of one address.
@@ -54,7 +69,8 @@ type memory struct {
 
 // NewLayer2 returns an elector that has claimed nothing.
 func NewLayer2(o Options) *Layer2 {
-	return &Layer2{options: o, own: map[netip.Addr]*own{}, memory: map[netip.Addr]*memory{}, checking: map[netip.Addr]*check{}, known: map[string]map[netip.Prefix]time.Time{}}
+	return &Layer2{options: o, at: map[netip.Addr]*address{}, checking: map[netip.Addr]*check{}, known: map[string]map[netip.Prefix]time.Time{},
+		plan: newPlan(&Cluster{}), nodes: map[string]*node{}}
 }
 
 // Decision is what follows from facts.
@@ -94,34 +110,55 @@ const (
 	Withdrawn  Cause = "Withdrawn"  // no Service has it any more
 )
 
-// pass is one decision in the making.
+// pass is one decision in the making. It looks at the addresses that something has changed for, and at those that are
+// not at rest: all others would come to the same as in the last one. An address is at rest if it was looked at, and
+// nothing came of it that could be otherwise by now: it changed nothing that is remembered, waits for no time, and was
+// not seen on the move. A whole pass looks at all.
 type pass struct {
 	*Layer2
 	Facts
-	decision  Decision
-	addresses []*address // sorted
-	at        map[netip.Addr]*address
-	groups    map[string]*group
-	subnets   map[string]subnets
-	load      map[string]int // addresses per node, also those that are expected to go there
-	standings map[netip.Addr]Standing
-	calm      bool // nothing is on the move
-	stirred   bool // something has changed, beside what is handed over by nodes that may own it
+	decision Decision
+	whole    bool
+	last     time.Time // of the last decision
+	before   []before  // what was before this pass, of each address in work
+	probes   []Announcement
+	calm     bool // nothing is on the move
+	stirred  bool // something has changed, beside what is handed over by nodes that may own it
 }
 
-// address is one address in a pass.
+// address is one address, and what the last pass that looked at it has come to.
 type address struct {
 	ip       netip.Addr
-	services []*Service
-	names    []string
-	group    *group // of those that may own it
-	claims   []claimant
-	owner    string // who owns it, or is to
-	claimed  bool   // the owner's claim stands
-	promised string // to whom the last owner has conceded it; nobody else has a claim
-	reason   Reason // why nobody may own it, or what else there is to say
+	services []*Service // sorted by name; none: it is on its way out
+	names    []string   // of the Services; shared with verdicts
 	moveTo   string
-	memory   *memory
+	set      *adset // of the advertisements that it falls under; nil: none
+	base     *group // of those that may own it whoever serves it
+	group    *group // of those that may own it
+	from     *group // the base that group was made of
+	reason   Reason // why nobody may own it, or what else there is to say
+	heard    []claimant
+	claims   []claimant // of the others and of Self, the one that stands first
+	owner    string     // who owns it, or is to
+	claimed  bool       // the owner's claim stands
+	promised string     // to whom the last owner has conceded it; nobody else has a claim
+	memory   memory
+	own      *own // what Self claims; nil: nothing
+
+	charged *node // whose load it is part of
+	share
+	verdict *Verdict
+	renewed bool   // its Services are others
+	stirs   bool   // it is not at rest, as far as this pass has come
+	turn    uint64 // of the last pass that looked at it
+}
+
+// before is what was before a pass.
+type before struct {
+	memory  memory
+	own     *own // a copy
+	charged *node
+	share
 }
 
 // claimant is a node with a claim on an address.
@@ -133,22 +170,23 @@ type claimant struct {
 
 // Decide takes the facts in, and says what follows. What it returns may be kept, but not changed.
 func (l *Layer2) Decide(f Facts) Decision {
+	if l.options.Audit == nil {
+		return l.decide(f, false)
+	}
+	d, difference := l.audit(f)
+	if difference != "" {
+		l.options.Audit(difference)
+	}
+	return d
+}
+
+func (l *Layer2) decide(f Facts, whole bool) Decision {
 	if f.Cluster == nil {
 		f.Cluster = &Cluster{}
 	}
-	p := &pass{
-		Layer2: l, Facts: f, groups: map[string]*group{}, subnets: map[string]subnets{},
-		load: map[string]int{}, standings: make(map[netip.Addr]Standing, len(f.Standings)), calm: true,
-	}
-	if !slices.Equal(l.members, f.Members) {
-		p.unsettled()
-	}
-	l.members = f.Members
-	for _, s := range f.Standings {
-		p.standings[s.IP] = s
-	}
-	p.forgetSubnets()
-	p.list()
+	p := &pass{Layer2: l, Facts: f, calm: true}
+	p.takeIn(whole)
+	p.describe()
 	p.weaken()
 	p.progress()
 	p.stand()
@@ -158,6 +196,7 @@ func (l *Layer2) Decide(f Facts) Decision {
 	p.rebalance()
 	p.conclude()
 	p.quarantine()
+	p.announce()
 	return p.decision
 }
 
@@ -168,76 +207,105 @@ func (p *pass) wakeAt(t time.Time) {
 	}
 }
 
-// list gathers the addresses of all Services, who may own them, and what is remembered of them.
-func (p *pass) list() {
-	p.at = map[netip.Addr]*address{}
-	for _, s := range p.Services {
-		for _, ip := range s.IPs {
-			if p.at[ip] == nil {
-				p.at[ip] = &address{ip: ip}
-				p.addresses = append(p.addresses, p.at[ip])
-			}
-			p.at[ip].services = append(p.at[ip].services, s)
-		}
-	}
-	slices.SortFunc(p.addresses, func(a, b *address) int { return a.ip.Compare(b.ip) })
-	for ip := range p.memory {
-		if p.at[ip] == nil {
-			delete(p.memory, ip)
-		}
-	}
-	for _, a := range p.addresses {
-		p.describe(a)
-	}
-	p.listClaims()
+// wake has an address looked at again at a time at the latest.
+func (p *pass) wake(a *address, t time.Time) {
+	a.stirs = true
+	p.wakeAt(t)
 }
 
-func (p *pass) describe(a *address) {
+// describe finds out who may own the addresses, and makes them ready to be looked at.
+func (p *pass) describe() {
+	p.before = make([]before, len(p.work))
+	for i, a := range p.work {
+		if len(a.services) == 0 {
+			a.memory, a.group, a.base, a.from = memory{}, nil, nil, nil
+		}
+		p.before[i] = a.now()
+		p.charge(a, nil)
+		a.stirs, a.owner, a.claimed, a.promised = false, "", false, ""
+		if a.renewed {
+			p.cover(a)
+		}
+		if len(a.services) > 0 {
+			p.eligible(a)
+		}
+		a.claims = append(a.claims[:0], a.heard...)
+		if a.own != nil {
+			a.claims = append(a.claims, claimant{node: p.Self, claim: &a.own.Claim})
+		}
+	}
+	if p.whole {
+		p.expire()
+	}
+	if p.plan.uses > 0 && !p.plan.late.IsZero() {
+		p.wakeAt(p.plan.late)
+	}
+}
+
+// now is what is to be compared after the pass.
+func (a *address) now() before {
+	b := before{memory: a.memory, charged: a.charged, share: a.share}
+	if a.own != nil {
+		own := *a.own
+		b.own = &own
+	}
+	return b
+}
+
+// include has an address among those that this pass looks at, although it was at rest.
+func (p *pass) include(a *address) {
+	if a.turn == p.turn {
+		return
+	}
+	a.turn = p.turn
+	i, _ := slices.BinarySearchFunc(p.work, a, byIP)
+	p.work, p.before = slices.Insert(p.work, i, a), slices.Insert(p.before, i, a.now())
+}
+
+// cover finds out what follows from the Services of an address, whoever serves them.
+func (p *pass) cover(a *address) {
+	a.renewed = false
 	slices.SortFunc(a.services, func(x, y *Service) int { return cmp.Compare(x.Name, y.Name) })
+	if !slices.EqualFunc(a.names, a.services, func(name string, s *Service) bool { return name == s.Name }) {
+		a.names = make([]string, len(a.services))
+		for i, s := range a.services {
+			a.names[i] = s.Name
+		}
+	}
+	a.moveTo = ""
 	for _, s := range a.services {
-		a.names = append(a.names, s.Name)
 		a.moveTo = cmp.Or(a.moveTo, s.MoveTo)
 	}
-	if a.memory = p.memory[a.ip]; a.memory == nil {
-		a.memory = &memory{}
-		p.memory[a.ip] = a.memory
+	var set *adset
+	if len(a.services) > 0 {
+		set = p.covering(a.ip, a.services)
 	}
-	ads, key := p.covering(a.ip, a.services)
-	if len(ads) == 0 {
-		a.group, a.reason = newGroup(nil, false, NoAdvertisement), NoAdvertisement
-		return
-	}
-	a.group = p.groupOf(a.ip, ads, key)
-	group, nobody := p.serving(a)
-	a.reason = cmp.Or(a.group.reason, group.reason)
-	if a.group = group; !nobody || a.reason != "" {
-		return
-	}
-	a.reason = NoEndpoint
-	if slices.ContainsFunc(ads, func(ad *Advertisement) bool { return ad.Withdraw }) {
-		a.group = newGroup(nil, false, NoEndpoint)
+	if p.use(a, set); set != nil {
+		a.base = p.groupOf(a.ip, set)
 	}
 }
 
-// listClaims gathers the claims on each address, the one that stands first.
-func (p *pass) listClaims() {
-	for _, node := range p.Members {
-		if node == p.Self {
-			continue
-		}
-		claims := p.Reports[node].Claims
-		for i := range claims {
-			if a := p.at[claims[i].IP]; a != nil {
-				a.claims = append(a.claims, claimant{node: node, claim: &claims[i]})
-			}
+// eligible finds the nodes that may own an address now.
+func (p *pass) eligible(a *address) {
+	if a.set == nil {
+		a.group, a.from, a.reason = uncovered, nil, NoAdvertisement
+		return
+	}
+	group, nobody := p.serving(a)
+	a.reason = cmp.Or(a.base.reason, group.reason)
+	if nobody && a.reason == "" {
+		if a.reason = NoEndpoint; a.set.withdraw {
+			group = withdrawn
 		}
 	}
-	for ip, o := range p.own {
-		if a := p.at[ip]; a != nil {
-			a.claims = append(a.claims, claimant{node: p.Self, claim: &o.Claim})
-		}
+	if a.from == a.base && a.narrowed(a.group) && a.narrowed(group) && a.group.same(group) {
+		return // as before; the search for what to move need not be made again
 	}
+	a.group, a.from = group, a.base
 }
+
+// narrowed reports whether a group is of this address alone.
+func (a *address) narrowed(g *group) bool { return g != a.base && g != a.base.punctual }
 
 // compare puts the claim that stands before the others: of a node that may own the address before one that may
 // not, one that is not being handed over, one that has got somewhere and was not stopped by a stranger, one that
@@ -268,8 +336,8 @@ func first(x, y bool) int {
 
 // stand finds the owner of each address that is claimed, and forgets expectations that have come true.
 func (p *pass) stand() {
-	for _, a := range p.addresses {
-		if len(a.claims) == 0 {
+	for _, a := range p.work {
+		if len(a.services) == 0 || len(a.claims) == 0 {
 			continue
 		}
 		if len(a.claims) > 1 {
@@ -323,11 +391,11 @@ func (p *pass) standOne(a *address) {
 		a.memory.stranded = p.Now
 	}
 	if since := a.memory.stranded; !since.IsZero() {
-		p.unsettled()
+		p.unsettles(a)
 		if !p.Now.Before(since.Add(patience)) {
 			return
 		}
-		p.wakeAt(since.Add(patience))
+		p.wake(a, since.Add(patience))
 	}
 	if winner.claim.Successor == "" {
 		a.memory.expected = ""
@@ -336,7 +404,7 @@ func (p *pass) standOne(a *address) {
 		}
 	}
 	a.owner, a.claimed = winner.node, true
-	p.load[a.owner]++
+	p.charge(a, p.node(a.owner))
 	if a.memory.owner != a.owner { // it has moved, if it has only just been heard of
 		p.calm, p.moved, a.memory.owner = false, p.Now, a.owner
 	}
@@ -344,8 +412,14 @@ func (p *pass) standOne(a *address) {
 
 func (p *pass) unsettled() { p.calm, p.stirred = false, true }
 
+func (p *pass) unsettles(a *address) {
+	a.stirs = true
+	p.unsettled()
+}
+
 // moving notes that a node hands an address over.
 func (p *pass) moving(a *address, from string) {
+	a.stirs = true
 	if p.calm = false; !a.group.has(from) {
 		p.unsettled()
 	}
@@ -357,29 +431,29 @@ func (p *pass) moving(a *address, from string) {
 // that know the same claims come to the same.
 func (p *pass) place() {
 	var open []*address
-	for _, a := range p.addresses {
+	for _, a := range p.work {
 		switch {
-		case a.claimed || len(a.group.nodes) == 0:
+		case len(a.services) == 0 || a.claimed || len(a.group.nodes) == 0:
 			continue
 		case (a.group.has(a.memory.expected) || a.promised != "") && p.Now.Before(a.memory.until):
 			a.owner = a.memory.expected
-			p.load[a.owner]++
+			p.charge(a, p.node(a.owner))
 		default:
 			a.miss(a.memory.expected)
 			a.group.unclaimed++
 			open = append(open, a)
 		}
-		p.unsettled()
+		p.unsettles(a)
 	}
 	for _, a := range open {
 		a.owner = p.wished(a, a.group)
 		a.group.unclaimed--
-		p.load[a.owner]++
+		p.charge(a, p.node(a.owner))
 		a.memory.expected, a.memory.until = a.owner, p.Now.Add(expecting)
 	}
-	for _, a := range p.addresses {
+	for _, a := range p.work {
 		if !a.claimed && a.owner != "" && a.owner != p.Self {
-			p.wakeAt(a.memory.until)
+			p.wake(a, a.memory.until)
 		}
 	}
 }
@@ -397,66 +471,12 @@ func (p *pass) wished(a *address, g *group) string {
 	if g.has(a.moveTo) && !slices.Contains(a.memory.missed, a.moveTo) {
 		return a.moveTo
 	}
-	if to := p.elect(a.ip, g, a.memory.missed...); to != "" {
+	if to := g.elect(a.ip, a.memory.missed...); to != "" {
 		return to
 	}
 	if rest := g.without(a.memory.missed...); len(rest.nodes) > 0 {
-		return p.elect(a.ip, rest)
+		return rest.elect(a.ip)
 	}
 	a.memory.missed = nil
-	return p.elect(a.ip, g)
-}
-
-// conclude writes the decision down.
-func (p *pass) conclude() {
-	for _, a := range p.addresses {
-		p.decision.Verdicts = append(p.decision.Verdicts, p.verdict(a))
-	}
-	for _, ip := range slices.SortedFunc(maps.Keys(p.own), netip.Addr.Compare) {
-		o := p.own[ip]
-		p.decision.Claims = append(p.decision.Claims, o.Claim)
-		if o.conceded.IsZero() {
-			p.decision.Announcements = append(p.decision.Announcements, Announcement{IP: ip, Interfaces: o.interfaces, Round: o.round, Probe: o.probe})
-		}
-	}
-}
-
-func (p *pass) verdict(a *address) *Verdict {
-	v := &Verdict{IP: a.ip, Services: a.names, Owner: a.owner, Reason: a.reason}
-	if a.owner == "" {
-		v.Reason = cmp.Or(v.Reason, NoEligibleNode)
-		return v
-	}
-	v.Interfaces = a.group.interfaces(a.owner)
-	if a.group.stray {
-		v.Detail = "no node has a subnet with this address"
-	}
-	claim, claimed := p.claimOf(a)
-	if !claimed {
-		v.Reason = Settling
-		return v
-	}
-	v.Claim = *claim
-	switch {
-	case claim.Rival != MAC{}:
-		v.Reason, v.Detail = AddressConflict, "a stranger at "+claim.Rival.String()+" uses the address"
-	case claim.Phase != Announcing:
-		v.Reason = Settling
-	default:
-		v.Reason = cmp.Or(v.Reason, Announced)
-	}
-	return v
-}
-
-func (p *pass) claimOf(a *address) (*Claim, bool) {
-	if a.owner == p.Self {
-		if o := p.own[a.ip]; o != nil {
-			return &o.Claim, true
-		}
-		return nil, false
-	}
-	if a.claimed && a.claims[0].node == a.owner {
-		return a.claims[0].claim, true
-	}
-	return nil, false
+	return g.elect(a.ip)
 }

@@ -17,7 +17,7 @@ func settled(t *testing.T, f Facts, o Options) Decision {
 		changed := false
 		for _, n := range slices.Backward(f.Members) {
 			if electors[n] == nil {
-				electors[n] = NewLayer2(o)
+				electors[n] = audited(t, o)
 			}
 			f.Self, f.Standings = n, nil
 			for _, c := range f.Reports[n].Claims {
@@ -345,9 +345,9 @@ func TestStories(t *testing.T) {
 			{"n2 is dead", func(f *Facts) { f.Members = []string{"n1", "n3"}; nobody(f) }, 0, "Announcing"}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{one}, Served: true}), NewLayer2(Options{Rebalance: RebalanceOff, Recheck: 30 * time.Second})
+			f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{one}, Served: true}), audited(t, Options{Rebalance: RebalanceOff, Recheck: 30 * time.Second})
 			for _, a := range slices.Concat(mine, tc.acts) {
-				if a.change != nil {
+				if f = anew(f); a.change != nil {
 					a.change(&f)
 				}
 				f.Now = f.Now.Add(a.after)
@@ -361,7 +361,7 @@ func TestStories(t *testing.T) {
 
 // TestTaken: an address that a stranger uses is not announced, and probed again and again.
 func TestTaken(t *testing.T) {
-	f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{Recheck: 30 * time.Second})
+	f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), audited(t, Options{Recheck: 30 * time.Second})
 	f.Advertisements[0].Nodes = set("n1")
 	first := l.Decide(f).Announcements[0]
 	stands := func(phase Phase, rival MAC) Decision {
@@ -390,7 +390,7 @@ func TestTaken(t *testing.T) {
 
 // TestLazyPace: once nothing has changed for five minutes, an address moves every ten seconds.
 func TestLazyPace(t *testing.T) {
-	f, l := facts(manyServices(12)...), NewLayer2(Options{})
+	f, l := facts(manyServices(12)...), audited(t, Options{})
 	var claims []Claim
 	for _, s := range f.Services {
 		claims = append(claims, Claim{IP: s.IPs[0], Since: start, Phase: Announcing})
@@ -401,6 +401,7 @@ func TestLazyPace(t *testing.T) {
 		f.Standings = append(f.Standings, Standing{IP: c.IP, Phase: Announcing})
 	}
 	l.Decide(f)
+	f = anew(f)
 	f.Advertisements[0].Nodes = set("n1", "n2")
 	var moved []time.Duration
 	began, first := f.Now, l.Decide(f)
@@ -430,7 +431,7 @@ func TestLazyPace(t *testing.T) {
 
 // TestPeerFoundByAProbe: a member that answers a probe before it has told of itself is no stranger.
 func TestPeerFoundByAProbe(t *testing.T) {
-	f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{Recheck: 30 * time.Second})
+	f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), audited(t, Options{Recheck: 30 * time.Second})
 	f.Advertisements[0].Nodes = set("n1")
 	told := f.Reports["n2"]
 	delete(f.Reports, "n2")
@@ -444,7 +445,7 @@ func TestPeerFoundByAProbe(t *testing.T) {
 	if again := d.Announcements[0]; len(d.Found) > 0 || again.Round == first.Round || d.Claims[0].Phase != Pending {
 		t.Errorf("found %v, announces %+v, claims %+v; want another probe at once", d.Found, again, d.Claims)
 	}
-	f.Reports["n2"], f.Standings[0].Rival = told, MAC{7}
+	f.Standings = []Standing{{IP: first.IP, Phase: Taken, Rival: MAC{7}}}
 	if d := l.Decide(f); len(d.Found) != 1 {
 		t.Errorf("found %v, want a stranger", d.Found)
 	}
@@ -453,7 +454,7 @@ func TestPeerFoundByAProbe(t *testing.T) {
 // TestPromised: an address that was conceded to a node which then died waits for it once, and no longer.
 func TestPromised(t *testing.T) {
 	for _, deaf := range []string{"n1", "n2"} { // whichever is elected first
-		f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{Rebalance: RebalanceOff})
+		f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), audited(t, Options{Rebalance: RebalanceOff})
 		f.Self = map[string]string{"n1": "n2", "n2": "n1"}[deaf]
 		f.Members = []string{"n1", "n2"}
 		f.Reports[deaf] = Report{Interfaces: f.Reports[deaf].Interfaces,
@@ -480,47 +481,13 @@ func TestBound(t *testing.T) {
 	}
 }
 
-func BenchmarkDecide(b *testing.B) {
-	f, claims := facts(manyServices(10_000)...), map[string][]Claim{}
-	f.Members, f.Nodes, f.Advertisements[0].Nodes, f.Reports = nil, map[string]Node{}, map[string]bool{}, map[string]Report{}
-	s := newSimulation(b, 1, 500, 0, Options{})
-	for _, n := range s.all() {
-		f.Members = append(f.Members, n.name)
-		f.Nodes[n.name], f.Advertisements[0].Nodes[n.name] = Node{}, true
-		f.Reports[n.name] = Report{Interfaces: n.links}
-	}
-	f.Self, f.Known = f.Members[0], 500
-	l := NewLayer2(Options{})
-	for _, v := range l.Decide(f).Verdicts {
-		claims[v.Owner] = append(claims[v.Owner], Claim{IP: v.IP, Since: start, Phase: Announcing})
-	}
-	for n, list := range claims {
-		f.Reports[n] = Report{Interfaces: f.Reports[n].Interfaces, Claims: list}
-	}
-	b.Run("placing", func(b *testing.B) {
-		for b.Loop() {
-			bare := f
-			bare.Reports = map[string]Report{}
-			for n, r := range f.Reports {
-				bare.Reports[n] = Report{Interfaces: r.Interfaces}
-			}
-			NewLayer2(Options{}).Decide(bare)
-		}
-	})
-	b.Run("at rest", func(b *testing.B) {
-		for b.Loop() {
-			l.Decide(f)
-		}
-	})
-}
-
 // TestStrangersOfOne: who is cut off may take its own peers for strangers, and accuses nobody.
 func TestStrangersOfOne(t *testing.T) {
 	for _, tc := range []struct {
 		members []string
 		want    int
 	}{{[]string{"n1", "n2", "n3"}, 1}, {[]string{"n1"}, 0}} {
-		f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), NewLayer2(Options{})
+		f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), audited(t, Options{})
 		f.Advertisements[0].Nodes, f.Members = set("n1"), tc.members
 		l.Decide(f)
 		f.Standings = []Standing{{IP: ip("10.0.0.1"), Phase: Taken, Rival: MAC{7}, RivalOn: "eth0"}}
@@ -537,7 +504,7 @@ func TestQuarantine(t *testing.T) {
 	checkers := map[string]*Layer2{}
 	for _, n := range f.Members {
 		f.Self = n
-		l := NewLayer2(Options{Recheck: 30 * time.Second})
+		l := audited(t, Options{Recheck: 30 * time.Second})
 		if d := l.Decide(f); len(d.Announcements) > 0 {
 			checkers[n] = l
 		}

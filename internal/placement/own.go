@@ -44,14 +44,18 @@ func (p *pass) weaken() {
 	p.apart = cutOff
 	recovered := p.Now.Sub(p.weak) >= recovering
 	waiting := false
-	for _, o := range p.own {
+	for _, a := range p.work {
+		o := a.own
+		if o == nil {
+			continue
+		}
 		switch {
 		case p.Stood || cutOff:
 			o.Weak = true
 		case o.Weak && recovered:
 			o.Weak = false
 		}
-		waiting = waiting || o.Weak
+		waiting, a.stirs = waiting || o.Weak, a.stirs || o.Weak
 	}
 	if waiting && !cutOff {
 		p.wakeAt(p.weak.Add(recovering))
@@ -60,9 +64,13 @@ func (p *pass) weaken() {
 
 // progress takes in how our addresses stand on the wire.
 func (p *pass) progress() {
-	for ip, o := range p.own {
-		s, known := p.standings[ip]
-		if !known || !o.conceded.IsZero() {
+	for _, a := range p.work {
+		o := a.own
+		if o == nil || !o.conceded.IsZero() {
+			continue
+		}
+		s, known := p.standing(a.ip)
+		if !known {
 			continue
 		}
 		rechecking := o.Phase == Taken && (s.Phase == Probing || s.Phase == Pending)
@@ -80,13 +88,13 @@ func (p *pass) progress() {
 			if (s.Rival != MAC{}) {
 				o.Rival, o.rivalOn = s.Rival, s.RivalOn
 			}
-			p.checkAgain(o, rechecking)
+			p.checkAgain(a, o, rechecking)
 		case Announcing:
 			o.probe, o.recheck = NoProbe, time.Time{}
 			o.Rival = MAC{}
 			if forget := s.RivalAt.Add(p.options.grudge()); (s.Rival != MAC{}) && p.Now.Before(forget) {
 				o.Rival, o.rivalOn = s.Rival, s.RivalOn
-				p.wakeAt(forget)
+				p.wake(a, forget)
 			}
 		}
 	}
@@ -96,7 +104,7 @@ func (p *pass) progress() {
 func (o Options) grudge() time.Duration { return 5 * max(o.Recheck, time.Second) / 2 }
 
 // checkAgain has an address that a stranger uses probed again, every so often.
-func (p *pass) checkAgain(o *own, rechecking bool) {
+func (p *pass) checkAgain(a *address, o *own, rechecking bool) {
 	switch {
 	case p.options.Recheck == 0 || rechecking:
 		return
@@ -106,7 +114,7 @@ func (p *pass) checkAgain(o *own, rechecking bool) {
 		p.again(o)
 		o.recheck = p.Now.Add(p.options.Recheck)
 	}
-	p.wakeAt(o.recheck)
+	p.wake(a, o.recheck)
 }
 
 // again has an address announced, or probed, once more.
@@ -117,20 +125,15 @@ func (p *pass) again(o *own) {
 
 // carryOut makes our own claims follow from who owns what.
 func (p *pass) carryOut() {
-	wanted := make(map[netip.Addr]bool, len(p.own))
-	for _, a := range p.addresses {
-		wanted[a.ip] = true
-		o := p.own[a.ip]
-		switch {
+	for _, a := range p.work {
+		switch o := a.own; {
+		case len(a.services) == 0 && o != nil:
+			p.drop(a, Withdrawn, "")
+		case len(a.services) == 0:
 		case (o == nil || !o.conceded.IsZero()) && p.mine(a):
 			p.claim(a)
 		case o != nil:
 			p.follow(a, o)
-		}
-	}
-	for ip := range p.own {
-		if !wanted[ip] {
-			p.drop(ip, Withdrawn, "")
 		}
 	}
 }
@@ -160,21 +163,19 @@ func (p *pass) claim(a *address) {
 		if from.claim.Phase != Announcing {
 			a.memory.used = false // it was never on the wire
 		}
-		p.load[from.node]--
-		p.load[p.Self]++
+		p.charge(a, p.node(p.Self))
 		a.claimed = false
 	}
 	if !a.memory.used {
 		o.Phase, o.probe = Pending, ProbeFirst
 	}
 	if o.Weak = p.CutOff() || p.Stood; p.Stood {
-		p.wakeAt(p.weak.Add(recovering))
+		p.wake(a, p.weak.Add(recovering))
 	}
 	o.interfaces, o.rivals = a.group.interfaces(p.Self), p.rivals(a)
 	p.again(o)
-	p.own[a.ip] = o
-	a.owner, a.claimed = p.Self, true
-	a.claims = append([]claimant{{node: p.Self, claim: &o.Claim}}, a.claims...)
+	a.own, a.owner, a.claimed = o, p.Self, true
+	a.claims = slices.Insert(a.claims, 0, claimant{node: p.Self, claim: &o.Claim})
 	a.memory.used = a.memory.used || o.Phase == Announcing
 	p.decision.Taken = append(p.decision.Taken, change)
 }
@@ -191,9 +192,9 @@ func (p *pass) follow(a *address, o *own) {
 	case len(a.group.nodes) == 0 && !p.Leaving && p.waits(a):
 		o.interfaces, o.Phase = nil, Pending
 	case len(a.group.nodes) == 0 && !p.Leaving:
-		p.drop(a.ip, Ineligible, "")
+		p.drop(a, Ineligible, "")
 	case !a.claimed: // we should not have it, and were given time to hand it over
-		p.drop(a.ip, Ineligible, a.owner)
+		p.drop(a, Ineligible, a.owner)
 	case a.owner == p.Self && p.defied(a, o):
 		p.yield(a, o)
 	case a.owner == p.Self:
@@ -208,8 +209,7 @@ func (p *pass) follow(a *address, o *own) {
 // keeps the claim without announcing: when a switch restarts, all nodes lose their carrier, and each goes on with
 // its own afterwards, instead of the first one with all.
 func (p *pass) waits(a *address) bool {
-	ads, _ := p.covering(a.ip, a.services)
-	return a.reason == NoInterface && p.mayOwn(p.Self) && slices.ContainsFunc(ads, func(ad *Advertisement) bool { return ad.Nodes[p.Self] })
+	return a.reason == NoInterface && p.mayOwn(p.Self) && slices.ContainsFunc(a.set.ads, func(ad *Advertisement) bool { return ad.Nodes[p.Self] })
 }
 
 // keep goes on with a claim that stands.
@@ -222,7 +222,7 @@ func (p *pass) keep(a *address, o *own, rivals []string) {
 	case !a.group.has(p.Self):
 		p.retreat(a, o)
 	case o.Successor != "":
-		p.await(o)
+		p.await(a, o)
 	}
 }
 
@@ -238,9 +238,9 @@ func (p *pass) defied(a *address, o *own) bool {
 		o.defied = time.Time{}
 	case o.defied.IsZero():
 		o.defied = p.Now
-		p.wakeAt(p.Now.Add(defying))
+		p.wake(a, p.Now.Add(defying))
 	case p.Now.Before(due):
-		p.wakeAt(due)
+		p.wake(a, due)
 	default:
 		a.owner = a.claims[i].node
 		return true
@@ -259,10 +259,10 @@ func (p *pass) rivals(a *address) (nodes []string) {
 }
 
 // await gives a move up when its successor does not take the address.
-func (p *pass) await(o *own) {
-	p.calm = false
+func (p *pass) await(a *address, o *own) {
+	p.calm, a.stirs = false, true
 	if deadline := o.named.Add(handing); p.Now.Before(deadline) && slices.Contains(p.Members, o.Successor) {
-		p.wakeAt(deadline)
+		p.wake(a, deadline)
 		return
 	}
 	o.refused, o.Successor = o.Successor, ""
@@ -270,10 +270,10 @@ func (p *pass) await(o *own) {
 
 // retreat hands over an address that we may not own any more.
 func (p *pass) retreat(a *address, o *own) {
-	p.unsettled()
+	p.unsettles(a)
 	due := o.named.Add(handing)
 	if o.Successor != "" && p.Now.Before(due) && a.group.has(o.Successor) {
-		p.wakeAt(due)
+		p.wake(a, due)
 		return
 	}
 	a.miss(o.Successor)
@@ -285,11 +285,10 @@ func (p *pass) retreat(a *address, o *own) {
 // handOver names the successor.
 func (p *pass) handOver(a *address, o *own, to string) {
 	o.Successor, o.named = to, p.Now
-	p.load[p.Self]--
-	p.load[to]++
+	p.charge(a, p.node(to))
 	a.memory.expected, a.memory.until = to, p.Now.Add(expecting)
 	p.moved = p.Now
-	p.wakeAt(p.Now.Add(handing))
+	p.wake(a, p.Now.Add(handing))
 }
 
 // yield lets an address go to the node whose claim stands. One that we hand over we answer for until the
@@ -302,20 +301,20 @@ func (p *pass) yield(a *address, o *own) {
 		return
 	}
 	if due := o.named.Add(handing); p.Now.Before(due) && !p.heard(a.ip, a.owner, o.named) {
-		p.wakeAt(due)
+		p.wake(a, due)
 		return
 	}
-	p.drop(a.ip, Handover, a.owner)
+	p.drop(a, Handover, a.owner)
 }
 
 // concede goes on telling that a claim has lost, for a while.
 func (p *pass) concede(a *address, o *own) {
 	over := o.conceded.Add(conceding)
 	if !p.Now.Before(over) {
-		delete(p.own, a.ip)
+		a.own = nil
 		return
 	}
-	p.wakeAt(over)
+	p.wake(a, over)
 	if a.owner != "" {
 		o.Successor = a.owner
 	}
@@ -323,13 +322,13 @@ func (p *pass) concede(a *address, o *own) {
 
 // heard reports whether a node was heard to announce an address since a time.
 func (p *pass) heard(ip netip.Addr, node string, since time.Time) bool {
-	s := p.standings[ip]
+	s, _ := p.standing(ip)
 	return !s.PeerAt.Before(since) && slices.ContainsFunc(p.Reports[node].Interfaces, func(i Interface) bool { return i.MAC == s.Peer })
 }
 
-func (p *pass) drop(ip netip.Addr, cause Cause, to string) {
-	if o := p.own[ip]; o.conceded.IsZero() {
-		p.decision.Lost = append(p.decision.Lost, Change{IP: ip, Cause: cause, Other: to})
+func (p *pass) drop(a *address, cause Cause, to string) {
+	if a.own.conceded.IsZero() {
+		p.decision.Lost = append(p.decision.Lost, Change{IP: a.ip, Cause: cause, Other: to})
 	}
-	delete(p.own, ip)
+	a.own = nil
 }

@@ -33,20 +33,25 @@ func (p *pass) quarantine() {
 		clear(p.checking)
 		return
 	}
-	for ip, o := range p.own {
-		if o.conceded.IsZero() && !o.Weak && (o.Rival != MAC{}) {
-			p.decision.Found = append(p.decision.Found, Stranger{IP: ip, MAC: o.Rival, Interface: o.rivalOn, Held: o.Phase == Announcing})
+	for _, a := range p.work {
+		if o := a.own; o != nil && o.conceded.IsZero() && !o.Weak && (o.Rival != MAC{}) {
+			p.decision.Found = append(p.decision.Found, Stranger{IP: a.ip, MAC: o.Rival, Interface: o.rivalOn, Held: o.Phase == Announcing})
 		}
 	}
 	checked := map[netip.Addr]bool{}
-	for _, ip := range p.Quarantined {
+	for _, ip := range p.plan.quarantined {
 		switch a := p.at[ip]; {
 		case a == nil:
-			if names := p.checks(ip); len(names) > 0 {
+			names, known := p.plan.checks[ip]
+			if !known {
+				names = p.checks(ip)
+				p.plan.checks[ip] = names
+			}
+			if len(names) > 0 {
 				checked[ip] = true
 				p.probe(ip, names)
 			}
-		case a.owner == p.Self && p.own[ip] != nil && p.own[ip].Phase == Announcing && (p.own[ip].Rival == MAC{}):
+		case a.owner == p.Self && a.own != nil && a.own.Phase == Announcing && (a.own.Rival == MAC{}):
 			p.decision.Gone = append(p.decision.Gone, ip)
 		}
 	}
@@ -122,7 +127,7 @@ func (p *pass) probe(ip netip.Addr, names []string) {
 		c = &check{round: p.round}
 		p.checking[ip] = c
 	}
-	s := p.standings[ip]
+	s, _ := p.standing(ip)
 	switch {
 	case !c.next.IsZero() && !p.Now.Before(c.next):
 		p.round++
@@ -141,7 +146,7 @@ func (p *pass) probe(ip netip.Addr, names []string) {
 	if !c.next.IsZero() {
 		p.wakeAt(c.next)
 	}
-	p.decision.Announcements = append(p.decision.Announcements, Announcement{IP: ip, Interfaces: names, Round: c.round, Probe: ProbeOnly})
+	p.probes = append(p.probes, Announcement{IP: ip, Interfaces: names, Round: c.round, Probe: ProbeOnly})
 }
 
 func (p *pass) probeAgain(c *check) {

@@ -44,12 +44,32 @@ func (p *pass) rest() {
 		p.calm = false
 		p.quiet = p.Now
 	}
-	for _, a := range p.addresses {
-		if len(a.claims) > 0 && a.claims[0].claim.Successor != "" {
-			p.moved = p.Now
-			return
+	for _, a := range p.work {
+		if len(a.services) > 0 && len(a.claims) > 0 && a.claims[0].claim.Successor != "" {
+			a.stirs, p.moved = true, p.Now
 		}
 	}
+}
+
+// shares are what the search for what to move looks at: how many addresses of each group each node has that may be
+// moved, and how many are misplaced; and what it found last.
+type shares struct {
+	tally     map[pair]int
+	misplaced int
+	searched  bool // nothing that it depends on has changed since
+	found     *address
+	to        string
+}
+
+type pair struct {
+	group *group
+	node  *node
+}
+
+// share is what one address contributes to the shares.
+type share struct {
+	pair      pair // on a preferred node; zero: it is not
+	misplaced bool // not on a preferred node, although there are some
 }
 
 // rebalance hands over what should be elsewhere: where the owner of a Service wants it, at once; otherwise one
@@ -58,31 +78,69 @@ func (p *pass) rebalance() {
 	if p.Leaving {
 		return
 	}
-	for _, a := range p.addresses {
-		if a.moveTo != "" && a.moveTo != p.Self && a.group.has(a.moveTo) {
+	for _, a := range p.work {
+		if len(a.services) > 0 && a.moveTo != "" && a.moveTo != p.Self && a.group.has(a.moveTo) {
 			p.move(a, a.moveTo)
 		}
+	}
+	for i, a := range p.work {
+		p.count(a, &p.before[i])
 	}
 	if !p.mayRebalance() {
 		return
 	}
-	a, to := p.misplaced()
-	if a == nil {
-		a, to = p.excess()
+	if !p.searched {
+		p.searched = true
+		if p.found, p.to = p.misplacedOne(); p.found == nil {
+			p.found, p.to = p.excess()
+		}
 	}
-	if a != nil {
-		p.move(a, to)
+	if p.found != nil {
+		p.move(p.found, p.to)
+	}
+}
+
+// count brings the shares up to date with an address.
+func (p *pass) count(a *address, was *before) {
+	var s share
+	if len(a.services) > 0 && a.movable() {
+		if s.misplaced = !a.group.prefers(a.owner); !s.misplaced {
+			s.pair = pair{a.group, p.node(a.owner)}
+		}
+	}
+	p.shares.put(a.share, -1)
+	p.shares.put(s, 1)
+	a.share = s
+	p.shares.compare(a, was)
+}
+
+func (s *shares) put(one share, times int) {
+	if one.misplaced {
+		s.misplaced += times
+	}
+	if one.pair != (pair{}) {
+		if s.tally[one.pair] += times; s.tally[one.pair] == 0 {
+			delete(s.tally, one.pair)
+		}
+	}
+}
+
+// compare notes whether an address contributes something else than before.
+func (s *shares) compare(a *address, was *before) {
+	if a.share != was.share || a.charged != was.charged {
+		s.searched, was.share, was.charged = false, a.share, a.charged
 	}
 }
 
 // move hands an address over if it is ours and not on the move.
 func (p *pass) move(a *address, to string) {
-	o := p.own[a.ip]
+	o := a.own
 	if a.owner != p.Self || o == nil || o.Successor != "" || !o.conceded.IsZero() {
 		return
 	}
+	p.include(a)
 	if o.refused == to && p.Now.Before(o.named.Add(lazyEvery)) {
-		p.wakeAt(o.named.Add(lazyEvery))
+		p.wake(a, o.named.Add(lazyEvery))
 		return // it did not take it a moment ago
 	}
 	p.handOver(a, o, to)
@@ -111,50 +169,70 @@ func (p *pass) mayRebalance() bool {
 }
 
 // movable reports whether an address may be moved without its Services' owners saying so.
-func (p *pass) movable(a *address) bool {
+func (a *address) movable() bool {
 	return a.claimed && a.claims[0].claim.Phase == Announcing && a.group.has(a.owner) && a.owner != a.moveTo
 }
 
-// misplaced finds the first address that is not on one of its preferred nodes.
-func (p *pass) misplaced() (*address, string) {
-	for _, a := range p.addresses {
-		if p.movable(a) && len(a.group.top) < len(a.group.nodes) && !a.group.prefers(a.owner) {
-			return a, p.elect(a.ip, a.group)
+// misplacedOne finds the first address that is not on one of its preferred nodes.
+func (p *pass) misplacedOne() (*address, string) {
+	if p.misplaced > 0 {
+		for _, a := range p.addresses {
+			if a.misplaced {
+				return a, a.group.elect(a.ip)
+			}
 		}
 	}
 	return nil, ""
 }
 
-// excess finds an address of the node that is furthest above the bound, and the node of its group that owns
+// excess finds the first address of the nodes that are furthest above the bound, and the node of its group that owns
 // the least.
-func (p *pass) excess() (found *address, to string) {
-	limits := map[*group]int{}
-	most := 0
-	for _, a := range p.addresses {
-		limit, known := limits[a.group]
+func (p *pass) excess() (*address, string) {
+	type limit struct{ most, least int }
+	limits := map[*group]limit{}
+	best, most := map[pair]bool{}, 0
+	for on := range p.tally {
+		l, known := limits[on.group]
 		if !known {
-			limit = p.bound(a.group)
-			limits[a.group] = limit
+			l = limit{on.group.bound(), on.group.lowest()}
+			limits[on.group] = l
 		}
-		over := p.load[a.owner] - limit
-		if over <= most || !p.movable(a) || !a.group.prefers(a.owner) {
+		over := on.node.load - l.most
+		if over <= 0 || over < most || l.least+1 >= on.node.load {
 			continue
 		}
-		if least := p.least(a); p.load[least]+1 < p.load[a.owner] {
-			found, to, most = a, least, over
+		if over > most {
+			clear(best)
+		}
+		best[on], most = true, over
+	}
+	if most > 0 {
+		for _, a := range p.addresses {
+			if best[a.pair] {
+				return a, a.least()
+			}
 		}
 	}
-	return found, to
+	return nil, ""
+}
+
+// lowest is how many addresses the preferred node owns that owns the least.
+func (g *group) lowest() int {
+	load := g.top[0].load
+	for i := range g.top {
+		load = min(load, g.top[i].load)
+	}
+	return load
 }
 
 // least is the preferred node of an address that owns the least; ties go by hash.
-func (p *pass) least(a *address) string {
-	best := ""
-	for _, c := range a.group.top {
-		switch load := p.load[c.name]; {
-		case best == "", load < p.load[best], load == p.load[best] && affinity(c.name, a.ip) > affinity(best, a.ip):
-			best = c.name
+func (a *address) least() string {
+	var best *node
+	for i := range a.group.top {
+		switch c := a.group.top[i].node; {
+		case best == nil, c.load < best.load, c.load == best.load && affinity(c.name, a.ip) > affinity(best.name, a.ip):
+			best = c
 		}
 	}
-	return best
+	return best.name
 }

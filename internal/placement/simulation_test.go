@@ -245,6 +245,7 @@ func (s *simulation) decide(n *station) {
 	for _, ip := range slices.SortedFunc(maps.Keys(n.stands), netip.Addr.Compare) {
 		f.Standings = append(f.Standings, n.stands[ip].Standing)
 	}
+	s.audit(n)
 	d := n.elector.Decide(f)
 	if !d.Wake.IsZero() && !d.Wake.After(s.now) {
 		s.t.Fatalf("%s is to wake at %s, which is not after %s", n.name, d.Wake, s.now)
@@ -255,6 +256,17 @@ func (s *simulation) decide(n *station) {
 	s.moves += len(d.Taken)
 	s.set(n, d.Announcements)
 	s.publish(n, Report{Interfaces: n.links, Claims: d.Claims, Leaving: n.leaving})
+}
+
+// audit has decisions compared with those of whole passes: all, or, where there are many addresses, some.
+func (s *simulation) audit(n *station) {
+	n.elector.options.Audit = nil
+	if len(s.cluster.Services) < 100 || n.passes%20 == 0 {
+		n.elector.options.Audit = func(difference string) {
+			s.t.Helper()
+			s.t.Fatalf("%s: %s", n.name, difference)
+		}
+	}
 }
 
 // set is the announcer of a node.

@@ -1,0 +1,370 @@
+package placement
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/lanyard-lb/lanyard/internal/iprange"
+)
+
+// world is the facts of one node, n0, which change at random, likely or not.
+type world struct {
+	chance *rand.Rand
+	facts  Facts
+	rounds map[netip.Addr]uint64 // that the announcer has seen
+}
+
+var worldNodes = []string{"n0", "n1", "n2", "n3", "n4", "n5"}
+
+func newWorld(seed uint64) *world {
+	w := &world{chance: rand.New(rand.NewPCG(seed, 3)), rounds: map[netip.Addr]uint64{}}
+	w.facts = Facts{Cluster: &Cluster{Nodes: map[string]Node{}}, Self: "n0", Now: start, Members: worldNodes, Known: len(worldNodes), Reports: map[string]Report{}}
+	for i, n := range worldNodes {
+		w.facts.Nodes[n] = Node{}
+		w.facts.Reports[n] = Report{Interfaces: []Interface{w.nic(i, "eth0")}}
+	}
+	w.configure()
+	for range 12 {
+		w.service()
+	}
+	return w
+}
+
+// likely is true in one of n cases.
+func (w *world) likely(n int) bool { return w.chance.IntN(n) == 0 }
+
+// some of the nodes: most of them, or few.
+func (w *world) some() map[string]bool {
+	nodes, rare := map[string]bool{}, w.likely(2)
+	for _, n := range worldNodes {
+		if w.likely(3) == rare {
+			nodes[n] = true
+		}
+	}
+	return nodes
+}
+
+func one[T any](w *world, list ...T) T { return list[w.chance.IntN(len(list))] }
+
+func (w *world) ip() netip.Addr {
+	if w.likely(6) {
+		return netip.MustParseAddr(fmt.Sprintf("fd00::%d", w.chance.IntN(6)))
+	}
+	return netip.AddrFrom4([4]byte{10, byte(w.chance.IntN(3)), 0, byte(w.chance.IntN(8))})
+}
+
+func (w *world) nic(node int, name string) Interface {
+	i := nicOf(node)
+	i.Name, i.MAC[1], i.Up, i.Carrier = name, name[len(name)-1], !w.likely(8), !w.likely(8)
+	i.Subnets = nil
+	for _, s := range []string{"10.0.0.9/16", "10.0.0.9/24", "10.1.0.9/16", "10.0.0.3/32", "fd00::9/64", "fe80::1/64"} {
+		if w.likely(2) {
+			i.Subnets = append(i.Subnets, netip.MustParsePrefix(s))
+		}
+	}
+	return i
+}
+
+// configure makes up pools, which may overlap, and advertisements.
+func (w *world) configure() {
+	c := cloned(w.facts.Cluster)
+	c.Pools, c.Advertisements = nil, nil
+	for i, text := range []string{"10.0.0.0-10.0.0.5", "10.0.0.4/30", "10.1.0.0/16", "fd00::/64"} {
+		if r, err := iprange.Parse(text); err == nil && !w.likely(4) {
+			c.Pools = append(c.Pools, Pool{Name: fmt.Sprint("pool", i), Ranges: []iprange.Range{r}})
+		}
+	}
+	for i := range 1 + w.chance.IntN(3) {
+		ad := Advertisement{Name: fmt.Sprint("ad", i), Pools: map[string]bool{}, Nodes: w.some(), IgnoreSubnets: w.likely(6), Withdraw: w.likely(4)}
+		for _, p := range c.Pools {
+			ad.Pools[p.Name] = !w.likely(4)
+		}
+		if w.likely(4) {
+			ad.Interfaces = []string{one(w, "eth*", "eth0", "veth*")}
+		}
+		for w.likely(3) {
+			ad.Preferred = append(ad.Preferred, Preference{1 + w.chance.IntN(3), w.some()})
+		}
+		c.Advertisements = append(c.Advertisements, ad)
+	}
+	w.facts.Cluster = c
+}
+
+// service has a Service come, go or change.
+func (w *world) service() {
+	f := &w.facts
+	f.Services = slices.Clone(f.Services)
+	if len(f.Services) > 8 && w.likely(3) {
+		i := w.chance.IntN(len(f.Services))
+		f.Services = slices.Delete(f.Services, i, i+1)
+		return
+	}
+	s := &Service{Name: fmt.Sprint("ns/", w.chance.IntN(25)), Served: !w.likely(5), Local: w.likely(3), EndpointAnywhere: w.likely(8)}
+	i, known := slices.BinarySearchFunc(f.Services, s.Name, func(s *Service, name string) int { return cmp.Compare(s.Name, name) })
+	if known && !w.likely(3) {
+		s.IPs, s.Advertisements = f.Services[i].IPs, f.Services[i].Advertisements
+	} else {
+		for range 1 + w.chance.IntN(2) {
+			if ip := w.ip(); !slices.Contains(s.IPs, ip) {
+				s.IPs = append(s.IPs, ip)
+			}
+		}
+		if w.likely(4) {
+			s.Advertisements = map[string]bool{fmt.Sprint("ad", w.chance.IntN(3)): true}
+		}
+	}
+	if w.likely(6) {
+		s.MoveTo = one(w, worldNodes...)
+	}
+	if s.Local {
+		s.EndpointNodes, s.FadingNodes = w.some(), map[string]bool{}
+		for _, n := range worldNodes {
+			if s.EndpointNodes[n] && w.likely(3) {
+				s.FadingNodes[n] = true
+			}
+		}
+	}
+	if known {
+		f.Services[i] = s
+	} else {
+		f.Services = slices.Insert(f.Services, i, s)
+	}
+}
+
+// tell has another node claim something else.
+func (w *world) tell() {
+	node := one(w, worldNodes[1:]...)
+	r, told := w.facts.Reports[node]
+	if !told {
+		return
+	}
+	r.Claims = slices.Clone(r.Claims)
+	ip := w.ip()
+	if w.likely(2) && len(w.facts.Services) > 0 {
+		ip = one(w, w.facts.Services...).IPs[0]
+	}
+	i, has := slices.BinarySearchFunc(r.Claims, ip, func(c Claim, ip netip.Addr) int { return c.IP.Compare(ip) })
+	switch {
+	case has && w.likely(3):
+		r.Claims = slices.Delete(r.Claims, i, i+1)
+	case has:
+		r.Claims[i] = w.claim(ip)
+	default:
+		r.Claims = slices.Insert(r.Claims, i, w.claim(ip))
+	}
+	w.report(node, r)
+}
+
+func (w *world) report(node string, r Report) {
+	w.facts.Reports = maps.Clone(w.facts.Reports)
+	w.facts.Reports[node] = r
+}
+
+func (w *world) claim(ip netip.Addr) Claim {
+	c := Claim{IP: ip, Since: start.Add(time.Duration(w.chance.IntN(100)) * time.Second), Phase: one(w, Pending, Probing, Announcing, Announcing, Announcing, Taken), Weak: w.likely(8)}
+	if w.likely(8) {
+		c.Rival = MAC{9}
+	}
+	if w.likely(5) {
+		c.Successor = one(w, worldNodes...)
+	}
+	if w.likely(8) {
+		c.After = one(w, worldNodes...)
+	}
+	return c
+}
+
+// settle has the other nodes claim what they ought to, as n0 sees it.
+func (w *world) settle(d Decision) {
+	for _, node := range worldNodes[1:] {
+		r, told := w.facts.Reports[node]
+		if !told {
+			continue
+		}
+		var claims []Claim
+		for _, v := range d.Verdicts {
+			if v.Owner == node {
+				c := v.Claim
+				if c.IP = v.IP; c.Since.IsZero() || c.Successor != "" {
+					c.Since, c.Successor = w.facts.Now.UTC().Truncate(time.Millisecond), ""
+				}
+				c.Phase, c.Rival, c.Weak = Announcing, MAC{}, false
+				claims = append(claims, c)
+			}
+		}
+		if !slices.Equal(claims, r.Claims) {
+			r.Claims = claims
+			w.report(node, r)
+		}
+	}
+}
+
+// announce is the announcer of n0: what it is told to announce stands well, or in any way.
+func (w *world) announce(d Decision, well bool) {
+	var list []Standing
+	for _, a := range d.Announcements {
+		i, had := slices.BinarySearchFunc(w.facts.Standings, a.IP, func(s Standing, ip netip.Addr) int { return s.IP.Compare(ip) })
+		s := Standing{IP: a.IP, Phase: Probing}
+		if had && w.rounds[a.IP] == a.Round {
+			s = w.facts.Standings[i]
+		}
+		w.rounds[a.IP] = a.Round
+		switch {
+		case a.Probe == ProbeOnly:
+			if well || w.likely(2) {
+				s.Phase = one(w, Probing, Free, Free, Taken)
+			}
+		case well || w.likely(2):
+			s.Phase = Announcing
+		case w.likely(8):
+			s.Phase = one(w, Pending, Probing, Taken)
+		}
+		if !well && w.likely(16) || s.Phase == Taken && s.Rival == (MAC{}) {
+			s.Rival, s.RivalOn, s.RivalAt = one(w, MAC{9}, w.mac()), "eth0", w.facts.Now
+		}
+		if w.likely(10) {
+			s.Peer, s.PeerAt = w.mac(), w.facts.Now
+		}
+		list = append(list, s)
+	}
+	if !slices.Equal(list, w.facts.Standings) {
+		w.facts.Standings = list
+	}
+}
+
+// mac of some node.
+func (w *world) mac() MAC {
+	for _, n := range worldNodes {
+		if r := w.facts.Reports[n]; len(r.Interfaces) > 0 && w.likely(3) {
+			return r.Interfaces[0].MAC
+		}
+	}
+	return MAC{8}
+}
+
+// upheaval changes something that concerns all addresses.
+func (w *world) upheaval() {
+	f := &w.facts
+	switch w.chance.IntN(7) {
+	case 0:
+		w.configure()
+	case 1:
+		f.Cluster = cloned(f.Cluster)
+		f.Nodes[one(w, worldNodes...)] = one(w, Node{}, Node{}, Node{Excluded: "x"}, Node{Cordoned: true}, Node{NotReadySince: f.Now.Add(-30 * time.Second)})
+	case 2, 3:
+		node := w.chance.IntN(len(worldNodes))
+		if r, told := f.Reports[worldNodes[node]]; told {
+			r.Interfaces = []Interface{w.nic(node, "eth0")}
+			if w.likely(2) {
+				r.Interfaces = append(r.Interfaces, w.nic(node, "eth1"))
+			}
+			r.Leaving = w.likely(8)
+			w.report(worldNodes[node], r)
+		}
+	case 4:
+		node := w.chance.IntN(len(worldNodes)-1) + 1
+		name := worldNodes[node]
+		if f.Members = slices.Clone(f.Members); slices.Contains(f.Members, name) {
+			f.Members = slices.DeleteFunc(f.Members, func(m string) bool { return m == name })
+			f.Reports = maps.Clone(f.Reports)
+			delete(f.Reports, name)
+		} else {
+			f.Members = append(f.Members, name)
+			slices.Sort(f.Members)
+			if !w.likely(3) {
+				w.report(name, Report{Interfaces: []Interface{w.nic(node, "eth0")}})
+			}
+		}
+	case 5:
+		f.Cluster = cloned(f.Cluster)
+		f.Quarantined = nil
+		for w.likely(2) {
+			f.Quarantined = append(f.Quarantined, w.ip())
+		}
+	case 6:
+		f.Leaving = w.likely(8)
+	}
+}
+
+// TestWholePassesAgree: whatever happens, a decision is the one that comes of looking at everything anew. Mostly,
+// little happens, so that there is something at rest.
+func TestWholePassesAgree(t *testing.T) {
+	t.Parallel()
+	partial, rested := 0, 0
+	for seed := *firstSeed; seed < *firstSeed+5**seeds; seed++ {
+		w := newWorld(seed)
+		what := fmt.Sprint("seed ", seed)
+		o := Options{Rebalance: Rebalance(w.chance.IntN(3)), NotReadyAfter: one(w, 0, time.Minute), Recheck: one(w, 0, 30*time.Second)}
+		o.Audit = func(difference string) { t.Fatalf("%s: %s", what, difference) }
+		l := NewLayer2(o)
+		var d Decision
+		for step := range 150 {
+			what = fmt.Sprintf("seed %d, step %d", seed, step)
+			w.facts.Now = w.facts.Now.Add(one(w, time.Millisecond, 100*time.Millisecond, 500*time.Millisecond, time.Second, 10*time.Second, time.Minute))
+			if w.likely(40) {
+				w.facts.Now = w.facts.Now.Add(one(w, 6*time.Minute, 50*time.Minute, 2*time.Hour))
+			} else if !d.Wake.IsZero() && w.likely(3) {
+				w.facts.Now = d.Wake
+			}
+			calm := step/25%2 == 1 // all is well, and goes its way
+			switch {
+			case calm && w.likely(3), !calm && w.likely(8):
+				w.settle(d)
+			case w.likely(3):
+				w.service()
+			case calm:
+			case w.likely(20):
+				w.upheaval()
+			case w.likely(2):
+				w.tell()
+			}
+			w.facts.Stood = w.likely(100)
+			w.announce(d, calm)
+			before := d
+			d = l.Decide(w.facts)
+			if seen := l.turn; seen > 0 && len(l.work) < len(l.addresses) {
+				partial++
+			}
+			if len(l.addresses) > 0 && len(l.active) == 0 {
+				rested++
+			}
+			checkSharing(t, before, d)
+		}
+	}
+	t.Logf("%d passes looked at some addresses, %d left all at rest", partial, rested)
+	if partial < 20*int(*seeds) || rested < 20*int(*seeds) {
+		t.Errorf("only %d passes looked at some addresses, and %d left all at rest", partial, rested)
+	}
+}
+
+// checkSharing checks that what is the same in two decisions is the same slice, and the same pointer.
+func checkSharing(t *testing.T, before, now Decision) {
+	t.Helper()
+	old := map[netip.Addr]*Verdict{}
+	for _, v := range before.Verdicts {
+		old[v.IP] = v
+	}
+	equal := len(before.Verdicts) == len(now.Verdicts)
+	for _, v := range now.Verdicts {
+		was := old[v.IP]
+		equal = equal && v == was
+		if was != nil && was != v && was.same(v) {
+			t.Fatalf("another pointer for the same verdict %+v", v)
+		}
+	}
+	if equal && !same(before.Verdicts, now.Verdicts) {
+		t.Fatal("another slice for the same verdicts")
+	}
+	if slices.Equal(before.Claims, now.Claims) && !same(before.Claims, now.Claims) {
+		t.Fatal("another slice for the same claims")
+	}
+	if slices.EqualFunc(before.Announcements, now.Announcements, Announcement.same) && !same(before.Announcements, now.Announcements) {
+		t.Fatal("another slice for the same announcements")
+	}
+}
