@@ -155,8 +155,8 @@ func converge(t *testing.T, seed uint64) {
 			}
 			n.store.mu.Lock()
 			for name, m := range n.store.members {
-				if m.gone > 0 && m.out.empty() {
-					t.Errorf("%s remembers %d items that %s took out", n.peer.Name, m.gone, name)
+				if len(m.gone) > 0 && m.out.empty() {
+					t.Errorf("%s remembers %d items that %s took out", n.peer.Name, len(m.gone), name)
 				}
 			}
 			n.store.mu.Unlock()

@@ -22,22 +22,25 @@ type memberReport struct {
 	known  bool // some version was complete
 	digest uint64
 	items  map[itemKey]item // those taken out too while they are newer than base or still to be told
-	gone   int              // so many are taken out
+	gone   map[itemKey]bool // those that are taken out
 	out    outbox
 	gap    gap
 
 	// Made when they are needed, nil until then: the report, and the record of everything as it is sent.
 	snapshot *placement.Report
 	encoded  []byte
+	moved    map[itemKey]bool // the items that have changed since the snapshot was made
 }
 
 func newMemberReport(name string) *memberReport {
-	return &memberReport{name: name, items: make(map[itemKey]item)}
+	m := &memberReport{name: name}
+	m.reborn(0)
+	return m
 }
 
 // reborn forgets the report: the node has begun a new life.
 func (m *memberReport) reborn(inc uint64) {
-	*m = memberReport{name: m.name, live: m.live, died: m.died, inc: inc, items: make(map[itemKey]item)}
+	*m = memberReport{name: m.name, live: m.live, died: m.died, inc: inc, items: map[itemKey]item{}, gone: map[itemKey]bool{}, moved: map[itemKey]bool{}}
 }
 
 // complete tells that nothing newer is known of than what is here.
@@ -68,9 +71,6 @@ func (m *memberReport) merge(r record, relay bool) (changed bool) {
 		changed = true
 	}
 	m.sweep()
-	if changed {
-		m.snapshot = nil
-	}
 	m.encoded = nil // the head may have changed
 	return changed
 }
@@ -95,10 +95,16 @@ func (m *memberReport) put(i item) {
 
 // count adds an item to what is counted of them, or with -1 takes it off.
 func (m *memberReport) count(i item, by int) {
-	if i.gone {
-		m.gone += by
-	} else {
+	switch {
+	case !i.gone:
 		m.digest ^= i.hash()
+	case by > 0:
+		m.gone[i.key] = true
+	default:
+		delete(m.gone, i.key)
+	}
+	if m.snapshot != nil {
+		m.moved[i.key] = true
 	}
 }
 
@@ -131,11 +137,8 @@ func (m *memberReport) rebase(r record) (changed bool) {
 
 // sweep forgets items taken out that no packet can bring back and nobody has to be told of.
 func (m *memberReport) sweep() {
-	if m.gone == 0 {
-		return
-	}
-	for k, i := range m.items {
-		if i.gone && i.seq <= m.base && !m.out.has(k) {
+	for k := range m.gone {
+		if m.items[k].seq <= m.base && !m.out.has(k) {
 			m.drop(k)
 		}
 	}
@@ -178,51 +181,97 @@ func (m *memberReport) report() (placement.Report, bool) {
 	if !m.live || !m.known || m.gap.unverified || !ok || !o.published {
 		return placement.Report{}, false
 	}
-	if m.snapshot == nil {
+	if m.snapshot == nil || len(m.moved) > 0 {
 		m.snapshot = m.build(o.leaving)
+		clear(m.moved)
 	}
 	return *m.snapshot, true
 }
 
+// build makes the report. It shares with the one before what is the same still.
 func (m *memberReport) build(leaving bool) *placement.Report {
-	r := &placement.Report{Leaving: leaving}
-	for _, i := range m.items {
-		switch {
-		case i.claim != nil:
-			r.Claims = append(r.Claims, *i.claim)
-		case i.iface != nil:
-			r.Interfaces = append(r.Interfaces, *i.iface)
+	var old placement.Report
+	keys := m.moved
+	if m.snapshot != nil && len(m.moved) <= len(m.items)/4 {
+		old = *m.snapshot
+	} else {
+		keys = make(map[itemKey]bool, len(m.items))
+		for k := range m.items {
+			keys[k] = true
 		}
 	}
-	slices.SortFunc(r.Claims, func(a, b placement.Claim) int { return a.IP.Compare(b.IP) })
-	slices.SortFunc(r.Interfaces, func(a, b placement.Interface) int {
-		return itemKey{iface: a.Name}.compare(itemKey{iface: b.Name})
-	})
-	return r
+	var claims, interfaces []itemKey
+	for k := range keys {
+		switch {
+		case k.addr.IsValid():
+			claims = append(claims, k)
+		case k.iface != "":
+			interfaces = append(interfaces, k)
+		}
+	}
+	return &placement.Report{
+		Leaving:    leaving,
+		Claims:     patched(old.Claims, claims, claimKey, func(k itemKey) *placement.Claim { return m.items[k].claim }),
+		Interfaces: patched(old.Interfaces, interfaces, interfaceKey, func(k itemKey) *placement.Interface { return m.items[k].iface }),
+	}
+}
+
+func claimKey(c *placement.Claim) itemKey { return itemKey{addr: c.IP} }
+
+func interfaceKey(i *placement.Interface) itemKey { return itemKey{iface: i.Name} }
+
+// patched returns the list, which is sorted by key, with the elements of those keys as they are now; nil says that
+// there is none. Without keys it is the list itself.
+func patched[T any](list []T, keys []itemKey, keyOf func(*T) itemKey, now func(itemKey) *T) []T {
+	if len(keys) == 0 {
+		return list
+	}
+	slices.SortFunc(keys, itemKey.compare)
+	out := make([]T, 0, len(list)+len(keys))
+	for _, k := range keys {
+		i, held := slices.BinarySearchFunc(list, k, func(e T, k itemKey) int { return keyOf(&e).compare(k) })
+		out = append(out, list[:i]...)
+		if list = list[i:]; held {
+			list = list[1:]
+		}
+		if e := now(k); e != nil {
+			out = append(out, *e)
+		}
+	}
+	if out = append(out, list...); len(out) == 0 {
+		return nil
+	}
+	return out
 }
 
 // publish makes the report what the items say: all of them but what there is once, which stays unless it
 // is among them. It returns the keys that changed. The report is our own.
 func (m *memberReport) publish(items []item) []itemKey {
-	seq := m.head.seq + 1
 	held := make(map[itemKey]bool, len(items))
+	for _, i := range items {
+		held[i.key] = true
+	}
+	for k, i := range m.items {
+		if !held[k] && !i.gone && k != (itemKey{}) {
+			items = append(items, item{key: k, gone: true})
+		}
+	}
+	return m.change(items)
+}
+
+// change makes the report say what the items do, of their keys, and returns the keys that changed by that. The
+// report is our own.
+func (m *memberReport) change(items []item) []itemKey {
+	seq := m.head.seq + 1
 	var changed []itemKey
-	set := func(i item) {
+	for _, i := range items {
+		if old, ok := m.items[i.key]; ok && sameValue(old, i) || !ok && i.gone {
+			continue
+		}
 		i.seq = seq
 		m.put(i)
 		m.out.add(i.key)
 		changed = append(changed, i.key)
-	}
-	for _, i := range items {
-		held[i.key] = true
-		if old, ok := m.items[i.key]; !ok || !sameValue(old, i) {
-			set(i)
-		}
-	}
-	for k, i := range m.items {
-		if !held[k] && !i.gone && k != (itemKey{}) {
-			set(item{key: k, gone: true})
-		}
 	}
 	if len(changed) > 0 {
 		m.settle(seq)
@@ -248,26 +297,100 @@ func (m *memberReport) restart(inc uint64) {
 // settle makes what is here the version seq, which is complete.
 func (m *memberReport) settle(seq uint64) {
 	m.head = version{seq: seq, digest: m.digest}
-	m.base, m.known, m.snapshot, m.encoded = seq, true, nil, nil
+	m.base, m.known, m.encoded = seq, true, nil
 }
 
 // itemsOf splits a report into items without versions.
 func itemsOf(r placement.Report, keys keyState) []item {
 	items := make([]item, 0, len(r.Claims)+len(r.Interfaces)+1)
-	items = append(items, item{once: &once{published: true, leaving: r.Leaving, keys: keys}})
+	items = append(items, onceOf(r, keys))
 	for j := range r.Interfaces {
-		if i := &r.Interfaces[j]; i.Name != "" {
-			items = append(items, item{key: itemKey{iface: i.Name}, iface: i})
+		if r.Interfaces[j].Name != "" {
+			items = append(items, interfaceItem(&r.Interfaces[j]))
 		}
 	}
-	for _, c := range r.Claims {
-		if c.IP.IsValid() {
-			c.IP = c.IP.WithZone("")
-			c.Since = time.UnixMilli(c.Since.UnixMilli()).UTC()
-			items = append(items, item{key: itemKey{addr: c.IP}, claim: &c})
+	for j := range r.Claims {
+		if r.Claims[j].IP.IsValid() {
+			items = append(items, claimItem(&r.Claims[j]))
 		}
 	}
 	return items
+}
+
+func onceOf(r placement.Report, keys keyState) item {
+	return item{once: &once{published: true, leaving: r.Leaving, keys: keys}}
+}
+
+func interfaceItem(i *placement.Interface) item { return item{key: itemKey{iface: i.Name}, iface: i} }
+
+func claimItem(of *placement.Claim) item {
+	c := *of
+	c.IP = c.IP.WithZone("")
+	c.Since = time.UnixMilli(c.Since.UnixMilli()).UTC()
+	return item{key: itemKey{addr: c.IP}, claim: &c}
+}
+
+// differences returns the items by which a report differs from one that was published before, or false when the
+// lists cannot be compared: their elements must be in order, each key once. Of those two that are the same it looks
+// at nothing.
+func differences(before, now placement.Report, keys keyState) (items []item, ok bool) {
+	if before.Leaving != now.Leaving {
+		items = append(items, onceOf(now, keys))
+	}
+	ok = differing(before.Interfaces, now.Interfaces, interfaceKey, func(a, b *placement.Interface) bool {
+		return a == b // a slice of interfaces is a new one because something has changed
+	}, func(k itemKey, i *placement.Interface) {
+		if i == nil {
+			items = append(items, item{key: k, gone: true})
+		} else {
+			items = append(items, interfaceItem(i))
+		}
+	}) && differing(before.Claims, now.Claims, claimKey, func(a, b *placement.Claim) bool { return *a == *b }, func(k itemKey, c *placement.Claim) {
+		if c == nil {
+			items = append(items, item{key: k, gone: true})
+		} else {
+			items = append(items, claimItem(c))
+		}
+	})
+	return items, ok
+}
+
+// differing tells of the elements by which a list differs from one before; of those that are gone, nil. It returns
+// false if a list is not in order. The one before is taken to be, as it was looked at in its time.
+func differing[T any](before, now []T, keyOf func(*T) itemKey, same func(a, b *T) bool, tell func(itemKey, *T)) bool {
+	if len(before) == len(now) && (len(now) == 0 || &before[0] == &now[0]) {
+		return true
+	}
+	var last itemKey
+	for len(before) > 0 || len(now) > 0 {
+		n := 0
+		for n < len(before) && n < len(now) && same(&before[n], &now[n]) {
+			n++
+		}
+		if n > 0 { // in order among each other, as they were before
+			if keyOf(&now[0]).compare(last) <= 0 {
+				return false
+			}
+			last = keyOf(&now[n-1])
+			before, now = before[n:], now[n:]
+			continue
+		}
+		if len(now) == 0 || len(before) > 0 && keyOf(&before[0]).compare(keyOf(&now[0])) < 0 {
+			tell(keyOf(&before[0]), nil)
+			before = before[1:]
+			continue
+		}
+		k := keyOf(&now[0])
+		if k.compare(last) <= 0 || k.addr.Zone() != "" {
+			return false
+		}
+		tell(k, &now[0])
+		if last = k; len(before) > 0 && keyOf(&before[0]) == k {
+			before = before[1:]
+		}
+		now = now[1:]
+	}
+	return true
 }
 
 // sameValue tells whether two items say the same, whatever their versions.

@@ -38,6 +38,8 @@ type store struct {
 
 	mu      sync.Mutex
 	own     *memberReport
+	told    placement.Report // ours, as it was published last
+	plain   bool             // and that its lists are in order
 	members map[string]*memberReport
 	keys    keyState
 	view    map[string]placement.Report // nil: to be made
@@ -93,7 +95,18 @@ func (s *store) close() {
 func (s *store) publish(r placement.Report) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tell(itemsOf(r, s.keys))
+	var items []item
+	if s.plain {
+		items, s.plain = differences(s.told, r, s.keys)
+	}
+	if s.told = r; s.plain {
+		s.tell(s.own.change(items))
+		s.own.snapshot = &r
+		clear(s.own.moved)
+		return
+	}
+	_, s.plain = differences(placement.Report{}, r, s.keys)
+	s.tell(s.own.publish(itemsOf(r, s.keys)))
 }
 
 // setKeys has the others know which keys we have.
@@ -101,15 +114,9 @@ func (s *store) setKeys(k keyState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keys = k
-	var items []item
-	for _, i := range s.own.items {
-		if !i.gone && i.once == nil {
-			items = append(items, i)
-		}
-	}
 	o, _ := s.own.once()
 	o.keys = k
-	s.tell(append(items, item{once: &o}))
+	s.tell(s.own.change([]item{{once: &o}}))
 }
 
 // otherKeys returns which keys each other live member has; none if it has not told.
@@ -126,9 +133,8 @@ func (s *store) otherKeys() []keyState {
 	return keys
 }
 
-// tell makes our items these and has the changes told.
-func (s *store) tell(items []item) {
-	keys := s.own.publish(items)
+// tell has changes of our items told.
+func (s *store) tell(keys []itemKey) {
 	if len(keys) == 0 {
 		return
 	}

@@ -2,10 +2,12 @@ package membership
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,7 +29,7 @@ func openStore(self string, live ...string) *store {
 }
 
 // hear has a store take in a message.
-func (s *store) hear(t *testing.T, b []byte) {
+func (s *store) hear(t testing.TB, b []byte) {
 	t.Helper()
 	m, err := decode(b, s.knows)
 	if err != nil {
@@ -70,7 +72,7 @@ func TestLatePacketsBringNothingBack(t *testing.T) {
 	if got := b.reports()["a"]; !reflect.DeepEqual(got, reportOf(1, 2)) {
 		t.Errorf("it reports %v", got)
 	}
-	if n := b.members["a"].gone; n != 0 {
+	if n := len(b.members["a"].gone); n != 0 {
 		t.Errorf("%d items taken out are remembered", n)
 	}
 }
@@ -294,4 +296,130 @@ func TestTwoOfOneName(t *testing.T) {
 			t.Errorf("outbid by a life that nothing is later than, it began life %d", a.own.inc)
 		}
 	})
+}
+
+// TestPublishedAsIs: whatever a report and the one before have in common, the node and whoever hears of it have it
+// as it was published, and sort it.
+func TestPublishedAsIs(t *testing.T) {
+	for seed := range uint64(50) {
+		rng := rand.New(rand.NewPCG(seed, 7))
+		a, b := openStore("a", "b"), openStore("b", "a")
+		r := reportOf(rng.IntN(30), 1)
+		for step := range 40 {
+			r = edited(rng, r)
+			a.publish(r)
+			for _, p := range a.gossip() {
+				b.hear(t, p)
+			}
+			want := placement.Report{Leaving: r.Leaving}
+			byKey := map[itemKey]item{}
+			for _, i := range itemsOf(r, keyState{}) {
+				byKey[i.key] = i
+			}
+			for _, i := range slices.SortedFunc(maps.Values(byKey), func(x, y item) int { return x.key.compare(y.key) }) {
+				switch {
+				case i.claim != nil:
+					want.Claims = append(want.Claims, *i.claim)
+				case i.iface != nil:
+					want.Interfaces = append(want.Interfaces, *i.iface)
+				}
+			}
+			for name, s := range map[string]*store{"itself": a, "the other": b} {
+				if got := s.reports()["a"]; !reflect.DeepEqual(got, want) {
+					t.Fatalf("seed %d, step %d: %s has\n%+v, want\n%+v", seed, step, name, got, want)
+				}
+			}
+		}
+	}
+}
+
+// edited is another report that shares much with one.
+func edited(rng *rand.Rand, r placement.Report) placement.Report {
+	claims := slices.Clone(r.Claims)
+	for range rng.IntN(4) {
+		c := claimOf(rng.IntN(60), rng.Int64N(5))
+		i, held := slices.BinarySearchFunc(claims, c, func(x, y placement.Claim) int { return x.IP.Compare(y.IP) })
+		switch {
+		case !held:
+			claims = slices.Insert(claims, i, c)
+		case rng.IntN(2) == 0:
+			claims[i] = c
+		default:
+			claims = slices.Delete(claims, i, i+1)
+		}
+	}
+	if rng.IntN(10) == 0 {
+		claims = nil
+	}
+	if r.Claims = claims; rng.IntN(10) == 0 {
+		r.Leaving = !r.Leaving
+	}
+	if rng.IntN(10) == 0 {
+		r.Interfaces = slices.Clone(reportOf(0, 0).Interfaces)
+		r.Interfaces[0].Up = rng.IntN(2) == 0
+		if rng.IntN(2) == 0 {
+			r.Interfaces = append(r.Interfaces, placement.Interface{Name: "eth1"})
+		}
+	}
+	if rng.IntN(10) == 0 { // somebody who does not sort
+		rng.Shuffle(len(claims), func(i, j int) { claims[i], claims[j] = claims[j], claims[i] })
+	} else {
+		slices.SortFunc(claims, func(x, y placement.Claim) int { return x.IP.Compare(y.IP) })
+	}
+	return r
+}
+
+// BenchmarkOneClaim is what it costs that one claim of many is another one: to tell it, and to have the report of
+// one who told it.
+func BenchmarkOneClaim(b *testing.B) {
+	for _, claims := range []int{100, 3333, 10000} {
+		b.Run(fmt.Sprint("own/of=", claims), func(b *testing.B) {
+			s := openStore("a", "b", "c")
+			r := reportOf(claims, 1)
+			s.publish(r)
+			b.ReportAllocs()
+			for n := int64(2); b.Loop(); n++ {
+				r.Claims = slices.Clone(r.Claims)
+				r.Claims[claims/2].Since = time.UnixMilli(n).UTC()
+				s.publish(r)
+				s.reports()
+				for s.broadcasts(0, 1400) != nil {
+				}
+			}
+		})
+		b.Run(fmt.Sprint("same/of=", claims), func(b *testing.B) {
+			s := openStore("a", "b", "c")
+			r := reportOf(claims, 1)
+			s.publish(r)
+			b.ReportAllocs()
+			for b.Loop() {
+				s.publish(r)
+				s.reports()
+			}
+		})
+		b.Run(fmt.Sprint("heard/of=", claims), func(b *testing.B) {
+			s, other := openStore("a", "b", "c"), openStore("b", "a", "c")
+			r := reportOf(claims, 1)
+			other.publish(r)
+			other.gossip()
+			s.hear(b, other.state())
+			b.ReportAllocs()
+			for n := int64(2); b.Loop(); n++ {
+				r.Claims = slices.Clone(r.Claims)
+				r.Claims[claims/2].Since = time.UnixMilli(n).UTC()
+				b.StopTimer()
+				other.publish(r)
+				packets := other.gossip()
+				b.StartTimer()
+				for _, p := range packets {
+					s.hear(b, p)
+				}
+				if got := s.reports()["b"].Claims; got[claims/2].Since.UnixMilli() != n {
+					b.Fatal(got[claims/2])
+				}
+				for s.broadcasts(0, 1400) != nil {
+				}
+			}
+		})
+	}
 }
