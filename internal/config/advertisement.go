@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -122,6 +123,18 @@ func (s Snapshot) Selecting(service map[string]string) map[string]bool {
 		}
 	}
 	return names
+}
+
+// SelectsLike reports whether Selecting gives the same for every Service in both.
+func (s Snapshot) SelectsLike(o Snapshot) bool {
+	if len(s.services) == 0 || len(o.services) == 0 {
+		return len(s.services) == len(o.services)
+	}
+	sameName := func(a, b placement.Advertisement) bool { return a.Name == b.Name }
+	return slices.EqualFunc(s.Advertisements, o.Advertisements, sameName) &&
+		maps.EqualFunc(s.services, o.services, func(a, b []labels.Selector) bool {
+			return slices.EqualFunc(a, b, func(x, y labels.Selector) bool { return x.String() == y.String() })
+		})
 }
 
 func (p *parser) selectors(kind, name, field string, list []metav1.LabelSelector) []labels.Selector {

@@ -129,17 +129,10 @@ func (c *Cluster) informer(ctx context.Context, kind client.Object) (cache.Infor
 // sources waits until the caches of all the kinds hold their first full list; notify is called for each
 // change from then on and, before, for each object.
 func (c *Cluster) sources(ctx context.Context, notify func(client.Object), kinds ...client.Object) error {
-	var synced []func() bool
-	for _, kind := range kinds {
-		informer, err := c.informer(ctx, kind)
-		if err != nil {
-			return err
+	return c.watch(ctx, func(before, after client.Object) {
+		if after == nil {
+			after = before
 		}
-		registration, err := informer.AddEventHandler(eventHandler(notify))
-		if err != nil {
-			return fmt.Errorf("watch %T: %w", kind, err)
-		}
-		synced = append(synced, registration.HasSynced)
-	}
-	return waitFor(ctx, synced)
+		notify(after)
+	}, kinds...)
 }

@@ -8,23 +8,42 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// eventHandler tells notify of every object that is added, changed or deleted. Updates that change nothing
-// (a resync) are left out.
-func eventHandler(notify func(client.Object)) cache.ResourceEventHandler {
+// eventHandler tells changed of every object that is added (before is nil), changed, or deleted (after is nil).
+// Updates that change nothing (a resync) are left out.
+func eventHandler(changed func(before, after client.Object)) cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
-		AddFunc: func(o any) { notify(o.(client.Object)) },
+		AddFunc: func(o any) { changed(nil, o.(client.Object)) },
 		UpdateFunc: func(before, after any) {
-			if before.(client.Object).GetResourceVersion() != after.(client.Object).GetResourceVersion() {
-				notify(after.(client.Object))
+			b, a := before.(client.Object), after.(client.Object)
+			if b.GetResourceVersion() != a.GetResourceVersion() {
+				changed(b, a)
 			}
 		},
 		DeleteFunc: func(o any) {
 			if unknown, ok := o.(cache.DeletedFinalStateUnknown); ok {
 				o = unknown.Obj
 			}
-			notify(o.(client.Object))
+			changed(o.(client.Object), nil)
 		},
 	}
+}
+
+// watch waits until the caches of all the kinds hold their first full list; changed is called for each change
+// from then on and, before, for each object, as of eventHandler.
+func (c *Cluster) watch(ctx context.Context, changed func(before, after client.Object), kinds ...client.Object) error {
+	var synced []func() bool
+	for _, kind := range kinds {
+		informer, err := c.informer(ctx, kind)
+		if err != nil {
+			return err
+		}
+		registration, err := informer.AddEventHandler(eventHandler(changed))
+		if err != nil {
+			return fmt.Errorf("watch %T: %w", kind, err)
+		}
+		synced = append(synced, registration.HasSynced)
+	}
+	return waitFor(ctx, synced)
 }
 
 // waitFor returns once every source has delivered its first full list, or ctx has ended.

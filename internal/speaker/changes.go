@@ -1,7 +1,6 @@
 package speaker
 
 import (
-	"net/netip"
 	"strings"
 
 	"github.com/go-kit/log"
@@ -10,24 +9,62 @@ import (
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
-// logChanges logs each address that this node begins or ceases to announce, and each whose owner or reason
-// is another now, once per change; and why claims changed hands.
-func (s *Speaker) logChanges(before []*placement.Verdict, d placement.Decision) {
-	after := d.Verdicts
-	old := make(map[netip.Addr]*placement.Verdict, len(before))
-	for _, v := range before {
-		old[v.IP] = v
+// change is a verdict that another one has taken the place of; nil stands for none.
+type change struct{ was, now *placement.Verdict }
+
+// changesOf are the changes from one list of verdicts to another, both sorted by address.
+func changesOf(before, after []*placement.Verdict) (list []change) {
+	differences(before, after, func(a, b *placement.Verdict) int { return a.IP.Compare(b.IP) },
+		func(was, now *placement.Verdict) { list = append(list, change{was, now}) })
+	return list
+}
+
+// differences yields what differs between two sorted lists: what has come (was is nil), what has gone (now is nil),
+// and what is another pointer. It does not look at what is the same pointer.
+func differences[T any](before, after []*T, compare func(a, b *T) int, yield func(was, now *T)) {
+	if len(before) == len(after) && (len(before) == 0 || &before[0] == &after[0]) {
+		return
 	}
-	for _, v := range after {
-		was := old[v.IP]
-		delete(old, v.IP)
-		if was == v {
+	for len(before) > 0 || len(after) > 0 {
+		n := 0
+		for n < len(before) && n < len(after) && before[n] == after[n] {
+			n++
+		}
+		if before, after = before[n:], after[n:]; n > 0 {
 			continue
 		}
-		if was == nil {
-			was = &placement.Verdict{}
-		}
+		order := 0
 		switch {
+		case len(before) == 0:
+			order = 1
+		case len(after) == 0:
+			order = -1
+		default:
+			order = compare(before[0], after[0])
+		}
+		var was, now *T
+		if order <= 0 {
+			was, before = before[0], before[1:]
+		}
+		if order >= 0 {
+			now, after = after[0], after[1:]
+		}
+		yield(was, now)
+	}
+}
+
+// logChanges logs each address that this node begins or ceases to announce, and each whose owner or reason
+// is another now, once per change; and why claims changed hands.
+func (s *Speaker) logChanges(changes []change, d placement.Decision) {
+	for _, c := range changes {
+		var was placement.Verdict
+		if c.was != nil {
+			was = *c.was
+		}
+		switch v := c.now; {
+		case v == nil && was.Owner == s.Node:
+			_ = level.Info(describe(s.Logger, c.was)).Log("msg", "no longer announcing: no Service has the address any more")
+		case v == nil:
 		case v.Owner == s.Node && was.Owner != s.Node:
 			_ = level.Info(describe(s.Logger, v)).Log("msg", "announcing", "from", was.Owner)
 		case v.Owner != s.Node && was.Owner == s.Node:
@@ -41,11 +78,6 @@ func (s *Speaker) logChanges(before []*placement.Verdict, d placement.Decision) 
 	}
 	for _, c := range d.Lost {
 		_ = level.Debug(s.Logger).Log("msg", "let go", "ip", c.IP, "cause", c.Cause, "to", c.Other)
-	}
-	for _, v := range before {
-		if _, gone := old[v.IP]; gone && v.Owner == s.Node {
-			_ = level.Info(describe(s.Logger, v)).Log("msg", "no longer announcing: no Service has the address any more")
-		}
 	}
 }
 

@@ -31,6 +31,8 @@ type entry struct {
 	attempts int       // of the same want
 	after    time.Time // when the next attempt may be made
 	refused  string    // the version of the Service that was not the newest; empty: none
+
+	place *place // in the agenda; nil: none
 }
 
 // meet takes in the newest version of the Service.

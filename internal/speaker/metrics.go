@@ -29,6 +29,10 @@ type Metrics struct {
 	silent    *prometheus.GaugeVec
 	stood     prometheus.Counter
 	passing   prometheus.Histogram
+
+	// Of the last pass.
+	claims      []placement.Claim
+	unannounced map[string]int // addresses by reason
 }
 
 // NewMetrics returns metrics that stand in the registry.
@@ -89,7 +93,8 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 			Help:    "How long it took to decide who announces what, and to have that done.",
 			Buckets: []float64{.0001, .0005, .001, .005, .01, .025, .05, .1, .25, .5, 1},
 		}),
-		waiting: takeovers{since: map[netip.Addr]time.Time{}},
+		waiting:     takeovers{since: map[netip.Addr]time.Time{}},
+		unannounced: map[string]int{},
 		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lanyard_speaker_reports_total",
 			Help: "Reports on Services by result: written, conflict (the Service had changed, tried again), failed (tried again).",
@@ -151,33 +156,60 @@ func (m *Metrics) Failed(ifi string, ip netip.Addr) {
 // reported counts a report on a Service.
 func (m *Metrics) reported(result string) { m.reports.WithLabelValues(result).Inc() }
 
-// passed takes in the outcome of a pass.
-func (m *Metrics) passed(f placement.Facts, d placement.Decision) {
+// passed takes in the outcome of a pass, and which verdicts are others now.
+func (m *Metrics) passed(f placement.Facts, d placement.Decision, changes []change) {
 	m.members.WithLabelValues("alive").Set(float64(len(f.Members)))
 	m.members.WithLabelValues("known").Set(float64(f.Known))
-	owned, taken := map[string]int{}, map[string]int{}
-	for _, c := range d.Claims {
-		switch {
-		case c.Phase == placement.Taken:
-			taken[family(c.IP)]++
-		case c.Successor == "" || c.Phase != placement.Pending:
-			owned[family(c.IP)]++
-		}
+	if !sameSlice(d.Claims, m.claims) || len(d.Claims) == 0 {
+		m.claimed(d.Claims)
 	}
-	for _, f := range []string{"IPv4", "IPv6"} {
-		m.owned.WithLabelValues(f).Set(float64(owned[f]))
-		m.refused.WithLabelValues(f).Set(float64(taken[f]))
-	}
-	m.silent.Reset()
-	for _, v := range d.Verdicts {
-		if a := addressOf(v, nil); !a.announced() {
-			m.silent.WithLabelValues(string(a.why())).Inc()
-		}
+	for _, c := range changes {
+		m.count(c.was, -1)
+		m.count(c.now, 1)
 	}
 	for _, c := range d.Lost {
 		m.changes.WithLabelValues("lost", string(c.Cause)).Inc()
 		m.waiting.forget(c.IP)
 	}
+}
+
+// claimed takes in what this node claims.
+func (m *Metrics) claimed(claims []placement.Claim) {
+	m.claims = claims
+	var owned, taken [2]int // by whether they are IPv6
+	for i := range claims {
+		c, six := &claims[i], 1
+		if c.IP.Is4() {
+			six = 0
+		}
+		switch {
+		case c.Phase == placement.Taken:
+			taken[six]++
+		case c.Successor == "" || c.Phase != placement.Pending:
+			owned[six]++
+		}
+	}
+	for six, name := range []string{"IPv4", "IPv6"} {
+		m.owned.WithLabelValues(name).Set(float64(owned[six]))
+		m.refused.WithLabelValues(name).Set(float64(taken[six]))
+	}
+}
+
+// count adds a verdict, if there is one, to those on addresses that nobody announces, or with -1 takes it off.
+func (m *Metrics) count(v *placement.Verdict, by int) {
+	if v == nil {
+		return
+	}
+	a := addressOf(v, nil)
+	if a.announced() {
+		return
+	}
+	reason := string(a.why())
+	if m.unannounced[reason] += by; m.unannounced[reason] == 0 {
+		m.silent.DeleteLabelValues(reason)
+		return
+	}
+	m.silent.WithLabelValues(reason).Set(float64(m.unannounced[reason]))
 }
 
 // taken takes in which addresses are claimed now. Of those that a dead member had, it is to be measured how long

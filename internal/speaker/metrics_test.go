@@ -63,6 +63,7 @@ func TestMetricsOfSilence(t *testing.T) {
 		t.Fatal(err)
 	}
 	ip := netip.MustParseAddr("10.1.0.1")
+	var before []*placement.Verdict
 	for _, step := range []struct {
 		verdict *placement.Verdict
 		want    map[string]float64
@@ -74,7 +75,9 @@ func TestMetricsOfSilence(t *testing.T) {
 		{&placement.Verdict{IP: ip, Owner: "n2", Reason: placement.NoEndpoint,
 			Claim: placement.Claim{Phase: placement.Announcing, Since: time.Unix(1, 0)}}, map[string]float64{}},
 	} {
-		m.passed(placement.Facts{}, placement.Decision{Verdicts: []*placement.Verdict{step.verdict}})
+		after := []*placement.Verdict{step.verdict}
+		m.passed(placement.Facts{}, placement.Decision{Verdicts: after}, changesOf(before, after))
+		before = after
 		got := map[string]float64{}
 		families, err := registry.Gather()
 		if err != nil {

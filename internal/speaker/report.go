@@ -1,7 +1,6 @@
 package speaker
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -51,13 +50,16 @@ type Writer interface {
 
 var _ Writer = (*kube.Cluster)(nil)
 
-// Reporting is what a pass has come to. Nobody may change what it refers to.
+// Reporting is what a pass has come to, complete but for the Services. Nobody may change what it refers to; what says
+// the same as in the one before is the same pointer.
 type Reporting struct {
 	Self     string
 	Members  []string
 	Verdicts []*placement.Verdict        // sorted by address
 	Reports  map[string]placement.Report // by node
-	Services []corev1.Service            // as observed; nil while the API server has not told of them
+	// Services that have changed since the last one, by namespace/name; nil for one that is gone. The first map holds all
+	// there are; until the API server has told of them it is nil. The Reporter keeps it.
+	Services map[string]*corev1.Service
 }
 
 // ReporterConfig of a Reporter. Every field is needed, but Class.
@@ -82,24 +84,29 @@ type Reporter struct {
 	told *Reporting // since the last look, or nil
 
 	// What follows belongs to Run.
-	known   *Reporting
-	looked  time.Time // when told was looked at last
-	entries map[string]*entry
-	pending map[*entry]bool // those that the API server does not know as they are
-	outage  int             // attempts that failed since the API server last answered
-	away    time.Time       // until when it is not to be tried
-	resweep time.Time       // when the next sweep is due
+	known    *Reporting
+	services map[string]*corev1.Service      // all, by namespace/name; nil until the API server has told of them
+	held     map[string][]*placement.Verdict // on the addresses of each Service, by address
+	looked   time.Time                       // when told was looked at last
+	entries  map[string]*entry
+	pending  agenda    // of those that the API server does not know as they are
+	outage   int       // attempts that failed since the API server last answered
+	away     time.Time // until when it is not to be tried
+	resweep  time.Time // when the next sweep is due
 }
 
 // NewReporter returns a Reporter. It starts nothing.
 func NewReporter(c ReporterConfig) *Reporter {
 	return &Reporter{ReporterConfig: c, limit: rate.NewLimiter(sustained, atOnce), touch: make(chan struct{}, 1),
-		entries: map[string]*entry{}, pending: map[*entry]bool{}}
+		known: &Reporting{}, held: map[string][]*placement.Verdict{}, entries: map[string]*entry{}}
 }
 
 // Tell takes in the outcome of a pass, in place of those before. It returns at once.
 func (r *Reporter) Tell(n Reporting) {
 	r.mu.Lock()
+	if r.told != nil {
+		n.Services = merged(r.told.Services, n.Services)
+	}
 	r.told = &n
 	r.mu.Unlock()
 	touch(r.touch)
@@ -187,48 +194,114 @@ func (r *Reporter) look(now time.Time) {
 	if told == nil {
 		return
 	}
+	before := r.known
 	r.looked, r.known = now, told
-	services := make(map[string]*corev1.Service, len(told.Services))
-	for i := range told.Services {
-		services[told.Services[i].Namespace+"/"+told.Services[i].Name] = &told.Services[i]
+	stale := map[string]bool{}
+	r.meet(told.Services, stale)
+	for _, c := range changesOf(before.Verdicts, told.Verdicts) {
+		r.hold(c, stale)
 	}
-	held := verdictsByService(told.Verdicts)
-	for name, verdicts := range held {
-		if reporter(verdicts, told.Members) != told.Self {
-			r.forget(name)
-			continue
+	r.doubt(before, stale)
+	for name := range stale {
+		r.lookAt(name, now)
+	}
+}
+
+// meet takes in Services that have changed.
+func (r *Reporter) meet(services map[string]*corev1.Service, stale map[string]bool) {
+	if r.services == nil {
+		r.services = services
+	}
+	for name, s := range services {
+		if stale[name] = true; s == nil {
+			delete(r.services, name)
+		} else {
+			r.services[name] = s
 		}
-		e := r.entries[name]
+	}
+}
+
+// hold takes in a verdict in the place of another.
+func (r *Reporter) hold(c change, stale map[string]bool) {
+	if c.was != nil {
+		for _, name := range c.was.Services {
+			stale[name] = true
+			r.held[name] = slices.DeleteFunc(r.held[name], func(v *placement.Verdict) bool { return v == c.was })
+			if len(r.held[name]) == 0 {
+				delete(r.held, name)
+			}
+		}
+	}
+	if c.now != nil {
+		for _, name := range c.now.Services {
+			stale[name] = true
+			list := r.held[name]
+			at, _ := slices.BinarySearchFunc(list, c.now, func(a, b *placement.Verdict) int { return a.IP.Compare(b.IP) })
+			r.held[name] = slices.Insert(list, at, c.now)
+		}
+	}
+}
+
+// doubt finds what has to be looked at although neither Service nor verdicts are others: when another member is the
+// first one, all that nobody owns; when nodes have other interfaces, what they own of our entries.
+func (r *Reporter) doubt(before *Reporting, stale map[string]bool) {
+	if first(before.Members) != first(r.known.Members) {
+		for name := range r.held {
+			stale[name] = true
+		}
+	}
+	changed := otherInterfaces(before.Reports, r.known.Reports)
+	if len(changed) == 0 {
+		return
+	}
+	for name := range r.entries {
+		if slices.ContainsFunc(r.held[name], func(v *placement.Verdict) bool { return changed[v.Owner] }) {
+			stale[name] = true
+		}
+	}
+}
+
+// otherInterfaces returns the nodes whose interfaces are not the same in both.
+func otherInterfaces(before, after map[string]placement.Report) map[string]bool {
+	if sameMap(before, after) {
+		return nil
+	}
+	changed := map[string]bool{}
+	for node, r := range after {
+		if old, told := before[node]; !told || !sameSlice(old.Interfaces, r.Interfaces) {
+			changed[node] = true
+		}
+	}
+	for node := range before {
+		if _, still := after[node]; !still {
+			changed[node] = true
+		}
+	}
+	return changed
+}
+
+// lookAt brings the entry of one Service up to date, if it is or was for us to report.
+func (r *Reporter) lookAt(name string, now time.Time) {
+	verdicts, service, e := r.held[name], r.services[name], r.entries[name]
+	switch {
+	case len(verdicts) > 0 && reporter(verdicts, r.known.Members) != r.known.Self:
+		r.forget(name)
+	case len(verdicts) > 0:
 		if e == nil {
 			e = &entry{name: name}
 			r.entries[name] = e
 		}
-		e.meet(services[name])
-		e.learn(verdicts, told.Reports, now)
+		e.meet(service)
+		e.learn(verdicts, r.known.Reports, now)
 		r.settle(e)
-	}
-	for name, e := range r.entries {
-		if len(held[name]) > 0 {
-			continue
-		}
-		if told.Services != nil && services[name] == nil {
-			r.forget(name) // its ServiceL2Status goes with it
-			continue
-		}
-		e.meet(services[name])
+	case e == nil:
+	case r.services != nil && service == nil:
+		r.forget(name) // its ServiceL2Status goes with it
+	default:
+		e.meet(service)
 		e.end()
 		r.settle(e)
 	}
-}
-
-func verdictsByService(verdicts []*placement.Verdict) map[string][]*placement.Verdict {
-	held := map[string][]*placement.Verdict{}
-	for _, v := range verdicts {
-		for _, s := range v.Services {
-			held[s] = append(held[s], v)
-		}
-	}
-	return held
 }
 
 // reporter is the one node that reports a Service, as all nodes see it that come to the same verdicts.
@@ -250,7 +323,7 @@ func first(members []string) string {
 
 func (r *Reporter) forget(name string) {
 	if e := r.entries[name]; e != nil {
-		delete(r.pending, e)
+		r.pending.remove(e)
 		delete(r.entries, name)
 	}
 }
@@ -258,22 +331,19 @@ func (r *Reporter) forget(name string) {
 // settle notes whether there is something to write.
 func (r *Reporter) settle(e *entry) {
 	if e.differs() {
-		r.pending[e] = true
+		r.pending.put(e)
 	} else {
-		delete(r.pending, e)
+		r.pending.remove(e)
 	}
 }
 
 // next is the most urgent of the entries whose time has come, or nil and when there may be one; zero: never.
 func (r *Reporter) next(now time.Time) (most *entry, at time.Time) {
-	for e := range r.pending {
-		due := later(e.due(), r.away)
-		switch {
-		case due.After(now):
-			at = sooner(at, due)
-		case most == nil || cmp.Or(cmp.Compare(e.urgency(), most.urgency()), cmp.Compare(e.name, most.name)) < 0:
-			most = e
-		}
+	if most, at = r.pending.next(now); most != nil && r.away.After(now) {
+		return nil, r.away
+	}
+	if !at.IsZero() {
+		at = later(at, r.away)
 	}
 	return most, at
 }
@@ -283,11 +353,11 @@ func (r *Reporter) write(ctx context.Context, e *entry) {
 	r.attempt(ctx, func(ctx context.Context) error {
 		err := r.report(ctx, e)
 		e.tried(time.Now(), apierrors.IsConflict(err) || apierrors.IsNotFound(err))
-		switch {
-		case err == nil && e.gone:
+		if r.settle(e); err == nil && e.gone {
 			r.forget(e.name)
+		}
+		switch {
 		case err == nil:
-			r.settle(e)
 		case apierrors.IsConflict(err) || apierrors.IsNotFound(err):
 			r.Metrics.reported("conflict")
 			return nil // news of the Service is on its way
@@ -389,7 +459,7 @@ func (r *Reporter) withdraw(ctx context.Context, e *entry) error {
 
 // mine reports whether the sweep is for this node to make.
 func (r *Reporter) mine() bool {
-	return r.known != nil && r.known.Services != nil && first(r.known.Members) == r.known.Self
+	return r.services != nil && first(r.known.Members) == r.known.Self
 }
 
 func (r *Reporter) sweepDue(now time.Time) bool { return r.mine() && !now.Before(r.resweep) }
@@ -410,12 +480,9 @@ func (r *Reporter) sweep(ctx context.Context) error {
 			left[list[i].Namespace+"/"+list[i].Name] = true
 		}
 	}
-	held := verdictsByService(r.known.Verdicts)
-	for i := range r.known.Services {
-		s := &r.known.Services[i]
-		name := s.Namespace + "/" + s.Name
+	for name, s := range r.services {
 		stale := left[name] || meta.FindStatusCondition(s.Status.Conditions, v1beta1.ConditionAnnounced) != nil
-		if !stale || len(held[name]) > 0 || r.entries[name] != nil || r.isAnothers(s) {
+		if !stale || len(r.held[name]) > 0 || r.entries[name] != nil || r.isAnothers(s) {
 			continue
 		}
 		e := &entry{name: name}

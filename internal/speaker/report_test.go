@@ -175,7 +175,7 @@ func (b *board) start(node string) *teller {
 			b.t.Error(err)
 		}
 	})
-	return &teller{b, r, node}
+	return &teller{b, r, node, map[string]string{}}
 }
 
 func (b *board) stop() {
@@ -189,14 +189,23 @@ type teller struct {
 	*board
 	reporter *Reporter
 	node     string
+	versions map[string]string // of the Services that it knows of
 }
 
 // tell is what a pass of three speakers comes to; it gives the reporter the Services as they are now.
 func (r *teller) tell(verdicts ...*placement.Verdict) {
 	r.mu.Lock()
-	n := Reporting{Self: r.node, Members: []string{"n2", "n1", "n3"}, Verdicts: verdicts, Services: []corev1.Service{}}
-	for _, s := range r.services {
-		n.Services = append(n.Services, *s.DeepCopy())
+	n := Reporting{Self: r.node, Members: []string{"n2", "n1", "n3"}, Verdicts: verdicts, Services: map[string]*corev1.Service{}}
+	for name, s := range r.services {
+		if r.versions[name] != s.ResourceVersion {
+			n.Services[name], r.versions[name] = s.DeepCopy(), s.ResourceVersion
+		}
+	}
+	for name := range r.versions {
+		if r.services[name] == nil {
+			n.Services[name] = nil
+			delete(r.versions, name)
+		}
 	}
 	r.mu.Unlock()
 	r.reporter.Tell(n)

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -14,7 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/lanyard-lb/lanyard/internal/announce"
-	"github.com/lanyard-lb/lanyard/internal/config"
 	"github.com/lanyard-lb/lanyard/internal/kube"
 	"github.com/lanyard-lb/lanyard/internal/membership"
 	"github.com/lanyard-lb/lanyard/internal/placement"
@@ -80,18 +81,20 @@ type Config struct {
 // Speaker is the loop of one node.
 type Speaker struct {
 	Config
-	dirty    chan struct{}
-	snapshot config.Snapshot             // of the last Observe, which alone uses it
-	learned  chan struct{}               // the API server has told something that is not kept yet
-	elector  *placement.Layer2           // of the loop, which alone uses it
-	met      map[placement.MAC]time.Time // interfaces of other nodes, and when they were told of last; the loop's, too
-	told     placement.Report            // what the others were told of last; the loop's, too
-	handed   chan struct{}               // closed when all has been handed over that can be
+	dirty      chan struct{}
+	world      *world            // of Observe, which alone uses it
+	learned    chan struct{}     // the API server has told something that is not kept yet
+	elector    *placement.Layer2 // of the loop, which alone uses it
+	neighbours neighbours        // the loop's, too
+	told       placement.Report  // what the others were told of last; the loop's, too
+	handed     chan struct{}     // closed when all has been handed over that can be
 
 	mu         sync.Mutex
-	observed   *knowledge // nil until the API server's state is known
-	services   []corev1.Service
+	observed   *knowledge                 // nil until the API server's state is known
+	news       map[string]*corev1.Service // Services that have changed and that the Reporter does not know of
+	reported   *Reporting                 // what the Reporter knows of the last pass; nil: it is not to know
 	interfaces []placement.Interface
+	joined     joined
 	settled    bool // all peers have told of themselves, or were waited for long enough
 	leaving    bool
 	members    []string             // of the last pass
@@ -104,24 +107,48 @@ type Speaker struct {
 // New returns a Speaker. It starts nothing.
 func New(c Config) *Speaker {
 	return &Speaker{Config: c, dirty: make(chan struct{}, 1), learned: make(chan struct{}, 1),
-		elector: placement.NewLayer2(c.Options), met: map[placement.MAC]time.Time{}, handed: make(chan struct{})}
+		elector: placement.NewLayer2(c.Options), world: newWorld(c.Class), handed: make(chan struct{})}
 }
 
-// Observe takes in the state of the cluster. It returns at once, and is called by one goroutine.
+// Observe takes in what has changed of the cluster. It returns at once, and is called by one goroutine. What
+// changes nothing that counts for announcing is for the Reporter alone.
 func (s *Speaker) Observe(seen kube.Observed) {
-	var f placement.Facts
-	f, s.snapshot = facts(seen, s.Class, s.snapshot)
-	s.know(knowledge{Facts: f, Peers: peers(seen.Speakers, s.PreferIPv6), Running: running(seen.Speakers)}, seen.Services)
-	touch(s.learned)
+	known, changed := s.world.take(seen, s.PreferIPv6)
+	if seen.Speakers != nil {
+		s.Membership.SetPeers(known.Peers)
+	}
+	s.mu.Lock()
+	if s.Reporter != nil {
+		s.news = merged(s.news, seen.Services)
+	}
+	if changed {
+		s.observed = &known
+	} else {
+		s.tellNews()
+	}
+	s.mu.Unlock()
+	if changed {
+		touch(s.dirty)
+		touch(s.learned)
+	}
 }
 
-// know replaces what is known of the cluster.
-func (s *Speaker) know(k knowledge, services []corev1.Service) {
-	s.Membership.SetPeers(k.Peers)
-	s.mu.Lock()
-	s.observed, s.services = &k, services
-	s.mu.Unlock()
-	touch(s.dirty)
+// merged adds newer entries to a map, which may be nil.
+func merged[V any](m, newer map[string]V) map[string]V {
+	if m == nil {
+		return newer
+	}
+	maps.Copy(m, newer)
+	return m
+}
+
+// tellNews tells the Reporter of the Services that have changed, if it may know of the last pass. The mutex is held.
+func (s *Speaker) tellNews() {
+	if s.reported != nil && len(s.news) > 0 {
+		n := *s.reported
+		n.Services, s.news = s.news, nil
+		s.Reporter.Tell(n)
+	}
 }
 
 // Ready returns nil while everything that this node owns is announced and gossip reaches its peers.
@@ -201,6 +228,7 @@ func (s *Speaker) leave(ctx context.Context) {
 }
 
 func (s *Speaker) setInterfaces(list []placement.Interface) {
+	list = sortedByName(list)
 	s.mu.Lock()
 	s.interfaces = list
 	s.mu.Unlock()
@@ -325,13 +353,13 @@ func (s *Speaker) facts() (f *placement.Facts, wait bool) {
 	if s.observed == nil || s.interfaces == nil || len(members) == 0 {
 		return nil, true
 	}
-	joined := s.observed.Facts
-	joined.Self, joined.Now, joined.Members, joined.Leaving = s.Node, time.Now(), members, s.leaving
-	joined.Known = known(s.observed.Running, s.Node)
-	joined.Reports = reports(s.Membership.Reports(), s.Node, s.interfaces)
-	joined.Standings = s.Announcer.Standings()
-	s.settled = s.settled || s.complete(joined)
-	return &joined, !s.settled && linked(s.interfaces)
+	f = &placement.Facts{
+		Cluster: s.observed.Cluster, Services: s.observed.Services,
+		Self: s.Node, Now: time.Now(), Members: members, Leaving: s.leaving, Known: known(s.observed.Running, s.Node),
+		Reports: s.joined.reports(s.Membership.Reports(), s.Node, s.interfaces), Standings: s.Announcer.Standings(),
+	}
+	s.settled = s.settled || s.complete(f)
+	return f, !s.settled && linked(s.interfaces)
 }
 
 // known counts the speakers that should run, ours among them.
@@ -342,14 +370,33 @@ func known(running map[string]bool, self string) int {
 	return len(running) + 1
 }
 
-// reports of all members; ours has the interfaces as they are now.
-func reports(told map[string]placement.Report, self string, interfaces []placement.Interface) map[string]placement.Report {
-	all := make(map[string]placement.Report, len(told)+1)
-	for node, r := range told {
-		all[node] = r
+// joined is what the members have told, with what we know better of ourselves.
+type joined struct {
+	told map[string]placement.Report
+	own  []placement.Interface
+	all  map[string]placement.Report
+}
+
+// reports of all members; ours has the interfaces as they are now. While nothing has changed, it is the same map.
+func (j *joined) reports(told map[string]placement.Report, self string, interfaces []placement.Interface) map[string]placement.Report {
+	if j.all != nil && sameMap(told, j.told) && sameSlice(interfaces, j.own) {
+		return j.all
 	}
-	all[self] = placement.Report{Interfaces: sortedByName(interfaces)}
+	all := make(map[string]placement.Report, len(told)+1)
+	maps.Copy(all, told)
+	all[self] = placement.Report{Interfaces: interfaces}
+	*j = joined{told, interfaces, all}
 	return all
+}
+
+// sameMap reports whether two maps are one.
+func sameMap[K comparable, V any](a, b map[K]V) bool {
+	return reflect.ValueOf(a).UnsafePointer() == reflect.ValueOf(b).UnsafePointer()
+}
+
+// sameSlice reports whether two slices are one.
+func sameSlice[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 func sortedByName(list []placement.Interface) []placement.Interface {
@@ -360,7 +407,7 @@ func sortedByName(list []placement.Interface) []placement.Interface {
 
 // complete reports whether all speakers that the API server knows, and we are one of them, are alive and have
 // told of themselves.
-func (s *Speaker) complete(f placement.Facts) bool {
+func (s *Speaker) complete(f *placement.Facts) bool {
 	listed := slices.ContainsFunc(s.observed.Peers, func(p membership.Peer) bool { return p.Name == s.Node })
 	missing := slices.ContainsFunc(s.observed.Peers, func(p membership.Peer) bool {
 		_, told := f.Reports[p.Name]
@@ -375,7 +422,7 @@ func (s *Speaker) pass(f placement.Facts) (wake <-chan time.Time) {
 	lost := s.lost(f.Members)
 	d := s.elector.Decide(f)
 	s.Metrics.taken(d.Taken, lost, f.Now)
-	err := s.Announcer.Set(announce.Want{Interfaces: f.Reports[s.Node].Interfaces, Announcements: d.Announcements, Peers: s.peers(f)})
+	err := s.Announcer.Set(announce.Want{Interfaces: f.Reports[s.Node].Interfaces, Announcements: d.Announcements, Peers: s.neighbours.peers(f)})
 	s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: d.Claims, Leaving: f.Leaving})
 	s.Metrics.passing.Observe(time.Since(f.Now).Seconds())
 	if err != nil {
@@ -410,20 +457,21 @@ func (s *Speaker) close() {
 // conclude tells all who want to know what a pass has come to.
 func (s *Speaker) conclude(f placement.Facts, d placement.Decision, err error) {
 	s.mu.Lock()
-	before, services := s.verdicts, s.services
+	changes := changesOf(s.verdicts, d.Verdicts)
 	s.verdicts, s.failed, s.passed = d.Verdicts, err, true
 	// Off the LAN, we are to wait for the others again when we are back: they have what we had.
 	s.settled = s.settled && linked(f.Reports[s.Node].Interfaces)
-	s.mu.Unlock()
-	s.Metrics.passed(f, d)
-	s.logChanges(before, d)
-	if s.Quarantine != nil {
-		s.Quarantine.Tell(f.Pools, d.Found, d.Gone)
+	if s.reported = nil; s.Reporter != nil && !f.Outnumbered() { // else the others know more, and report as well
+		s.reported = &Reporting{Self: s.Node, Members: f.Members, Verdicts: d.Verdicts, Reports: f.Reports}
+		n := *s.reported
+		n.Services, s.news = s.news, nil
+		s.Reporter.Tell(n)
 	}
-	if s.Reporter != nil && !f.Outnumbered() { // the others know more, and report as well
-		told := f.Reports
-		told[s.Node] = placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: d.Claims}
-		s.Reporter.Tell(Reporting{Self: s.Node, Members: f.Members, Verdicts: d.Verdicts, Reports: told, Services: services})
+	s.mu.Unlock()
+	s.Metrics.passed(f, d, changes)
+	s.logChanges(changes, d)
+	if s.Quarantine != nil {
+		s.Quarantine.Tell(f.Cluster.Pools, d.Found, d.Gone)
 	}
 }
 
@@ -432,29 +480,67 @@ func (s *Speaker) lost(members []string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.members
-	s.members = members
+	if s.members = members; slices.Equal(before, members) {
+		return nil
+	}
 	return slices.DeleteFunc(slices.Clone(before), func(m string) bool { return slices.Contains(members, m) })
 }
 
-// peers returns the MAC addresses of the other nodes, also of those that were members within the last hour:
-// after a partition, their frames come before their gossip does.
-func (s *Speaker) peers(f placement.Facts) map[placement.MAC]bool {
+// neighbours are the interfaces of the other nodes, also of those that were members within the last hour: after a
+// partition, their frames come before their gossip does.
+type neighbours struct {
+	reports map[string]placement.Report // that all were found in
+	present map[placement.MAC]bool      // those that are told of
+	gone    map[placement.MAC]time.Time // the others, and when they were told of last
+	forget  time.Time                   // after which one of them is to be forgotten; zero: none
+	at      time.Time                   // when it was looked at last
+	all     map[placement.MAC]bool
+}
+
+// peers returns the MAC addresses of all neighbours. While they are the same, it is the same map.
+func (n *neighbours) peers(f placement.Facts) map[placement.MAC]bool {
+	if n.all == nil || !n.sameInterfaces(f.Reports) || !n.forget.IsZero() && f.Now.After(n.forget) {
+		n.look(f)
+	}
+	n.reports, n.at = f.Reports, f.Now
+	return n.all
+}
+
+func (n *neighbours) sameInterfaces(reports map[string]placement.Report) bool {
+	return sameMap(reports, n.reports) || maps.EqualFunc(reports, n.reports, func(a, b placement.Report) bool {
+		return sameSlice(a.Interfaces, b.Interfaces)
+	})
+}
+
+func (n *neighbours) look(f placement.Facts) {
+	present := map[placement.MAC]bool{}
 	for node, r := range f.Reports {
 		for _, i := range r.Interfaces {
 			if node != f.Self {
-				s.met[i.MAC] = f.Now
+				present[i.MAC] = true
 			}
 		}
 	}
-	macs := make(map[placement.MAC]bool, len(s.met))
-	for mac, last := range s.met {
-		if f.Now.Sub(last) > remembering {
-			delete(s.met, mac)
-			continue
+	gone, all := map[placement.MAC]time.Time{}, maps.Clone(present)
+	remember := func(mac placement.MAC, last time.Time) {
+		if present[mac] || f.Now.Sub(last) > remembering {
+			return
 		}
-		macs[mac] = true
+		gone[mac], all[mac] = last, true
+		if until := last.Add(remembering); n.forget.IsZero() || until.Before(n.forget) {
+			n.forget = until
+		}
 	}
-	return macs
+	n.forget = time.Time{}
+	for mac, last := range n.gone {
+		remember(mac, last)
+	}
+	for mac := range n.present {
+		remember(mac, n.at)
+	}
+	if n.present, n.gone = present, gone; n.all == nil || !maps.Equal(all, n.all) {
+		n.all = all
+	}
 }
 
 func (s *Speaker) owned() []*placement.Verdict {

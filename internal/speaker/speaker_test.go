@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -257,9 +258,39 @@ func (l *lan) start(t *testing.T, node string, change ...func(*Config)) (s *Spea
 	}
 }
 
+// everything is the state of a cluster.
+type everything struct {
+	config.Objects
+	Services                 []corev1.Service
+	EndpointSlices, Speakers []discoveryv1.EndpointSlice
+}
+
+// observed is how a speaker is told of everything.
+func (e everything) observed() kube.Observed {
+	seen := kube.Observed{Objects: &e.Objects, Services: map[string]*corev1.Service{},
+		EndpointSlices: map[string]*discoveryv1.EndpointSlice{}, Speakers: []*discoveryv1.EndpointSlice{}}
+	for i := range e.Services {
+		seen.Services[e.Services[i].Namespace+"/"+e.Services[i].Name] = &e.Services[i]
+	}
+	for i := range e.EndpointSlices {
+		name := cmp.Or(e.EndpointSlices[i].Name, fmt.Sprint("unnamed", i))
+		seen.EndpointSlices[e.EndpointSlices[i].Namespace+"/"+name] = &e.EndpointSlices[i]
+	}
+	for i := range e.Speakers {
+		seen.Speakers = append(seen.Speakers, &e.Speakers[i])
+	}
+	return seen
+}
+
+// facts are what follows from it.
+func (e everything) facts() knowledge {
+	k, _ := newWorld("").take(e.observed(), false)
+	return k
+}
+
 // cluster with the given nodes, a pool, an advertisement and n Services that have addresses.
-func cluster(n int, nodes ...string) kube.Observed {
-	var seen kube.Observed
+func cluster(n int, nodes ...string) everything {
+	var seen everything
 	seen.Pools = []v1beta1.IPAddressPool{{ObjectMeta: metav1.ObjectMeta{Name: "lan"},
 		Spec: v1beta1.IPAddressPoolSpec{Addresses: []v1beta1.AddressRange{"10.0.0.0/24"}}}}
 	seen.L2Advertisements = []v1beta1.L2Advertisement{{ObjectMeta: metav1.ObjectMeta{Name: "lan"}}}
@@ -292,7 +323,7 @@ func TestOneOwnerThroughJoinDeathAndLeave(t *testing.T) {
 		for _, n := range []string{"n1", "n2", "n3"} {
 			s, stop := l.start(t, n)
 			stops[n] = stop
-			s.Observe(seen)
+			s.Observe(seen.observed())
 		}
 		synctest.Wait()
 		if got := l.String(); got != "" {
@@ -348,7 +379,7 @@ func TestStandsStill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLAN()
 		s, stop := l.start(t, "n1")
-		s.Observe(cluster(1, "n1"))
+		s.Observe(cluster(1, "n1").observed())
 		synctest.Wait()
 		if s.Pulse.last.Store(int64(time.Since(s.Pulse.start) - stall)); s.Pulse.Awake() {
 			t.Error("awake after it stood still")
@@ -400,7 +431,7 @@ func TestStartsWithoutThoseThatNeverCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLAN()
 		s, stop := l.start(t, "n1")
-		s.Observe(cluster(1, "n1", "dead"))
+		s.Observe(cluster(1, "n1", "dead").observed())
 		synctest.Wait()
 		if s.Ready() == nil || l.String() != "" {
 			t.Fatalf("ready without the other speaker, announcing %q", l)
@@ -419,7 +450,7 @@ func TestTriesAgainWhatFailed(t *testing.T) {
 		l := newLAN()
 		l.broken = errors.New("eth0: no socket")
 		s, stop := l.start(t, "n1")
-		s.Observe(cluster(1, "n1"))
+		s.Observe(cluster(1, "n1").observed())
 		synctest.Wait()
 		if err := s.Ready(); err == nil || !strings.Contains(err.Error(), "no socket") {
 			t.Fatalf("ready says %v", err)
@@ -463,21 +494,21 @@ func TestFacts(t *testing.T) {
 		},
 	}}
 
-	f, _ := facts(seen, "", config.Snapshot{})
+	f := seen.facts()
 	var names, excluded []string
 	for _, s := range f.Services {
 		names = append(names, s.Name)
 	}
-	if want := []string{"default/svc0", "default/local"}; !slices.Equal(names, want) {
+	if want := []string{"default/local", "default/svc0"}; !slices.Equal(names, want) {
 		t.Errorf("services %v, want %v", names, want)
 	}
 	for i := range seen.Nodes {
-		excluded = append(excluded, f.Nodes[seen.Nodes[i].Name].Excluded)
+		excluded = append(excluded, f.Cluster.Nodes[seen.Nodes[i].Name].Excluded)
 	}
 	if want := []string{"", "", "Excluded", "ToBeDeleted", "NetworkUnavailable", ""}; !slices.Equal(excluded, want) {
 		t.Errorf("exclusions %q, want %q", excluded, want)
 	}
-	on, fading := f.Services[len(f.Services)-1].EndpointNodes, f.Services[len(f.Services)-1].FadingNodes
+	on, fading := f.Services[0].EndpointNodes, f.Services[0].FadingNodes
 	if len(on) != 3 || !on["n1"] || !on["n2"] || !on["n4"] || len(fading) != 1 || !fading["n4"] {
 		t.Errorf("serving endpoints on %v, of which terminate all on %v; want n1, n2 and n4, and n4", on, fading)
 	}
@@ -485,11 +516,11 @@ func TestFacts(t *testing.T) {
 
 func TestPeersOneAddressPerNode(t *testing.T) {
 	n1, n2, port := "n1", "n2", int32(7946)
-	slice := func(node *string, ip string) discoveryv1.EndpointSlice {
-		return discoveryv1.EndpointSlice{Ports: []discoveryv1.EndpointPort{{Port: &port}},
+	slice := func(node *string, ip string) *discoveryv1.EndpointSlice {
+		return &discoveryv1.EndpointSlice{Ports: []discoveryv1.EndpointPort{{Port: &port}},
 			Endpoints: []discoveryv1.Endpoint{{NodeName: node, Addresses: []string{ip}}}}
 	}
-	speakers := []discoveryv1.EndpointSlice{slice(&n1, "fd00::1"), slice(&n1, "10.0.0.1"), slice(&n2, "fd00::2"), slice(nil, "10.0.0.9"), {}}
+	speakers := []*discoveryv1.EndpointSlice{slice(&n1, "fd00::1"), slice(&n1, "10.0.0.1"), slice(&n2, "fd00::2"), slice(nil, "10.0.0.9"), {}}
 	for preferIPv6, want := range map[bool]string{false: "10.0.0.1", true: "fd00::1"} {
 		got := map[string]netip.AddrPort{}
 		for _, p := range peers(speakers, preferIPv6) {
@@ -519,9 +550,9 @@ func TestGoesByTheStateFile(t *testing.T) {
 		if l.String() != "" || s.Ready() == nil {
 			t.Fatalf("with nothing to go by, announces %q", l)
 		}
-		s.Observe(cluster(2, "n1"))
+		s.Observe(cluster(2, "n1").observed())
 		synctest.Wait()
-		s.Observe(cluster(3, "n1"))
+		s.Observe(cluster(3, "n1").observed())
 		time.Sleep(2 * keeping)
 	})
 	inABubble(func(t *testing.T, l *lan, s *Speaker) {
@@ -534,7 +565,7 @@ func TestGoesByTheStateFile(t *testing.T) {
 		if want := "10.0.0.0 n1, 10.0.0.1 n1, 10.0.0.2 n1"; l.String() != want {
 			t.Errorf("announces %q, want %q as before", l, want)
 		}
-		s.Observe(cluster(1, "n1"))
+		s.Observe(cluster(1, "n1").observed())
 		synctest.Wait()
 		if want := "10.0.0.0 n1"; l.String() != want {
 			t.Errorf("announces %q, want %q as the API server says", l, want)
@@ -545,7 +576,7 @@ func TestGoesByTheStateFile(t *testing.T) {
 	}
 	inABubble(func(t *testing.T, l *lan, s *Speaker) {
 		time.Sleep(2 * hoping)
-		s.Observe(cluster(1, "n1"))
+		s.Observe(cluster(1, "n1").observed())
 		synctest.Wait()
 		if want := "10.0.0.0 n1"; l.String() != want {
 			t.Errorf("with a broken state file: announces %q, want %q", l, want)
@@ -555,19 +586,27 @@ func TestGoesByTheStateFile(t *testing.T) {
 
 // TestPeersAreNoStrangers: a node that was a member is known on the wire for a while after it was lost.
 func TestPeersAreNoStrangers(t *testing.T) {
-	s := New(Config{})
+	var n neighbours
 	nic := func(mac placement.MAC) placement.Report {
 		return placement.Report{Interfaces: []placement.Interface{{MAC: mac}}}
 	}
 	f := placement.Facts{Self: "n1", Now: time.Now(), Reports: map[string]placement.Report{"n1": nic(macOf("n1")), "n2": nic(macOf("n2"))}}
-	if got := s.peers(f); len(got) != 1 || !got[macOf("n2")] {
-		t.Errorf("peers %v, want n2 alone", got)
+	both := n.peers(f)
+	if len(both) != 1 || !both[macOf("n2")] {
+		t.Errorf("peers %v, want n2 alone", both)
 	}
-	delete(f.Reports, "n2")
-	if f.Now = f.Now.Add(remembering); !s.peers(f)[macOf("n2")] {
+	f.Reports = map[string]placement.Report{"n1": f.Reports["n1"]}
+	if f.Now = f.Now.Add(remembering); !n.peers(f)[macOf("n2")] {
 		t.Error("n2 is a stranger as soon as it is lost")
 	}
-	if f.Now = f.Now.Add(time.Second); len(s.peers(f)) > 0 {
+	if !sameMap(n.peers(f), both) {
+		t.Error("another map of the same peers")
+	}
+	if f.Now = f.Now.Add(time.Second); len(n.peers(f)) > 0 {
 		t.Error("n2 is remembered for ever")
+	}
+	f.Reports = map[string]placement.Report{"n1": f.Reports["n1"], "n3": nic(macOf("n3"))}
+	if got := n.peers(f); len(got) != 1 || !got[macOf("n3")] {
+		t.Errorf("peers %v, want n3 alone", got)
 	}
 }
