@@ -265,7 +265,7 @@ func taken(s *scene) {
 		if n := s.Unasked() - told; n != 0 {
 			s.Errorf("%d things told of %s, which is taken", n, ip)
 		}
-		s.again(w)
+		w = again(w)
 		s.set(r, w)
 		s.stands(r, ip, placement.Announcing)
 		s.answered(ip, s.names...)
@@ -288,14 +288,10 @@ func probedOnly(s *scene) {
 	if n := s.Unasked() - told; n != 0 {
 		s.Errorf("%d things told by who only probes", n)
 	}
-	w := s.want(v4)
-	s.set(r, w)
+	s.set(r, s.want(v4))
 	s.phases(r, placement.Announcing, v4)
 	s.answered(v4, s.names...)
-	for i := range w.Announcements {
-		w.Announcements[i].Probe = placement.ProbeOnly
-	}
-	s.set(r, w)
+	s.set(r, s.probing(placement.ProbeOnly, v4))
 	s.silent(v4)
 	s.stands(r, v4, placement.Free)
 }
@@ -350,7 +346,7 @@ func rivalled(s *scene) {
 		}
 		s.answered(ip, s.names...)
 		s.Vacate(s.names[1], ip)
-		s.again(w)
+		w = again(w)
 		s.set(r, w)
 		if got := s.standing(r, ip); got.Rival != (placement.MAC{}) || got.Phase != placement.Announcing {
 			s.Errorf("%s stands as %+v, want no rival in another round", ip, got)

@@ -158,11 +158,13 @@ func (s *scene) probing(p placement.Probe, ips ...netip.Addr) announce.Want {
 	return w
 }
 
-// again makes w another round.
-func (s *scene) again(w announce.Want) {
+// again is another round of w.
+func again(w announce.Want) announce.Want {
+	w.Announcements = slices.Clone(w.Announcements)
 	for i := range w.Announcements {
 		w.Announcements[i].Round++
 	}
+	return w
 }
 
 // standing of ip, which must have one.

@@ -29,6 +29,7 @@ type address struct {
 	holdings []*holding    // on the interfaces that are served
 	said     announce.Standing
 	told     time.Time // when a claim was last signalled
+	stale    bool      // it may stand otherwise than it was last told
 }
 
 // holding is an address on one interface, from its adding, or its last new start, to its removal.

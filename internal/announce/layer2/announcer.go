@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -48,11 +49,12 @@ type Announcer struct {
 	cfg Config
 
 	mu         sync.Mutex
-	running    *errgroup.Group // nil unless Run runs
-	sender     *sender         // of the last Run
-	want       announce.Want   // as last set; Announcements are our own, sorted by address
-	spare      []placement.Announcement
-	responders map[key]*responder // of all suitable interfaces, whether they have addresses or not
+	running    *errgroup.Group          // nil unless Run runs
+	sender     *sender                  // of the last Run
+	set        announce.Want            // as last set; Interfaces are our own
+	want       []placement.Announcement // those, sorted by address
+	done       bool                     // all that was set is carried out
+	responders map[key]*responder       // of all suitable interfaces, whether they have addresses or not
 	book       *book
 }
 
@@ -102,7 +104,7 @@ func (a *Announcer) start(ctx context.Context, group *errgroup.Group) error {
 	a.sender = newSender(a.cfg.Refresh)
 	send := a.sender.run
 	group.Go(func() error { send(ctx); return nil })
-	if err := a.apply(a.want.Announcements); err != nil {
+	if err := a.apply(nil); err != nil {
 		_ = level.Error(a.cfg.Logger).Log("msg", "not everything can be announced yet", "err", err)
 	}
 	return nil
@@ -126,45 +128,78 @@ func (a *Announcer) stop() {
 func (a *Announcer) Set(want announce.Want) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	old := a.want.Announcements
-	a.want = announce.Want{
-		Interfaces:    slices.Clone(want.Interfaces),
-		Announcements: byAddress(want.Announcements, a.spare),
+	if a.done && a.holds(want) {
+		return nil
 	}
-	a.spare = old
 	a.book.know(want.Interfaces, want.Peers)
-	return a.apply(old)
+	var changes []change
+	if !sameSlice(a.set.Announcements, want.Announcements) {
+		list := byAddress(want.Announcements)
+		changes = diff(a.want, list)
+		a.want = list
+	}
+	a.set = announce.Want{Interfaces: slices.Clone(want.Interfaces), Announcements: want.Announcements, Peers: want.Peers}
+	return a.apply(changes)
 }
 
-// apply makes the book and, while Run runs, the responders hold what is wanted; old is what they hold, if
-// their interfaces are as before.
-func (a *Announcer) apply(old []placement.Announcement) error {
+// holds reports whether the same has been set as the last time, and no responder has failed since.
+func (a *Announcer) holds(want announce.Want) bool {
+	same := func(i, j placement.Interface) bool {
+		return i.Name == j.Name && i.Index == j.Index && i.MAC == j.MAC && i.Suitable() == j.Suitable()
+	}
+	if !sameSlice(a.set.Announcements, want.Announcements) || !sameMap(a.set.Peers, want.Peers) ||
+		!slices.EqualFunc(a.set.Interfaces, want.Interfaces, same) {
+		return false
+	}
+	for _, r := range a.responders {
+		if r.broken.Load() {
+			return false
+		}
+	}
+	return true
+}
+
+// sameSlice reports whether two slices are one.
+func sameSlice[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// sameMap reports whether two maps are one.
+func sameMap[K comparable, V any](a, b map[K]V) bool {
+	return reflect.ValueOf(a).UnsafePointer() == reflect.ValueOf(b).UnsafePointer()
+}
+
+// apply makes the book and, while Run runs, the responders hold what is wanted, which differs by some changes from what
+// they hold if their interfaces are as before.
+func (a *Announcer) apply(changes []change) error {
 	var fresh map[key]*responder
 	if a.running != nil {
 		a.dropStale()
 		fresh = a.addMissing()
 	}
-	diff(old, a.want.Announcements, func(c change) {
+	for _, c := range changes {
 		c.again = a.book.change(c)
 		a.change(c, fresh)
-	})
+	}
 	if len(fresh) > 0 {
-		for _, w := range a.want.Announcements {
+		for _, w := range a.want {
 			a.fill(w, fresh)
 		}
 	}
 	if a.running == nil {
+		a.done = true
 		return nil
 	}
 	err := a.sync()
+	a.done = err == nil
 	a.sender.add(a.book.settle())
 	return err
 }
 
 // dropStale closes the responders whose interface is not suitable any more, is another now, or has failed.
 func (a *Announcer) dropStale() {
-	now := make(map[string]placement.Interface, len(a.want.Interfaces))
-	for _, i := range a.want.Interfaces {
+	now := make(map[string]placement.Interface, len(a.set.Interfaces))
+	for _, i := range a.set.Interfaces {
 		if i.Suitable() {
 			now[i.Name] = i
 		}
@@ -182,7 +217,7 @@ func (a *Announcer) dropStale() {
 // addMissing makes a responder for each suitable interface and family without one, and returns them.
 func (a *Announcer) addMissing() map[key]*responder {
 	var fresh map[key]*responder
-	for _, i := range a.want.Interfaces {
+	for _, i := range a.set.Interfaces {
 		for _, f := range families {
 			k := key{i.Name, f}
 			if a.responders[k] != nil || !i.Suitable() {
@@ -202,7 +237,7 @@ func (a *Announcer) addMissing() map[key]*responder {
 func (a *Announcer) Standings() []announce.Standing {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.book.standings(a.want.Announcements)
+	return a.book.standings(a.want)
 }
 
 // Changed implements announce.Announcer.

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -251,14 +253,75 @@ func TestDiff(t *testing.T) {
 	at := func(n byte, names ...string) placement.Announcement {
 		return placement.Announcement{IP: ip(n), Interfaces: names}
 	}
-	old := byAddress([]placement.Announcement{at(5, "a"), at(1, "a", "b"), at(3, "a"), at(3, "b")}, nil)
-	new := byAddress([]placement.Announcement{at(1, "a", "b"), at(3, "b"), at(4, "a"), at(9, "a")}, nil)
+	old := byAddress([]placement.Announcement{at(5, "a"), at(1, "a", "b"), at(3, "a"), at(3, "b")})
+	new := byAddress([]placement.Announcement{at(1, "a", "b"), at(3, "b"), at(4, "a"), at(9, "a")})
 	var got []string
-	diff(old, new, func(c change) {
+	for _, c := range diff(old, new) {
 		got = append(got, c.ip.String()+" "+strings.Join(c.old, ",")+">"+strings.Join(c.new, ","))
-	})
+	}
 	want := "10.0.0.3 a>b 10.0.0.4 >a 10.0.0.5 a> 10.0.0.9 >a"
 	if strings.Join(got, " ") != want {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
+}
+
+// TestStandingsOfChanges: whatever is set and heard, Standings tells how each address stands; the same slice if nothing
+// has changed, and else one that leaves alone what was told before.
+func TestStandingsOfChanges(t *testing.T) {
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			rng, w := rand.New(rand.NewPCG(seed, 5)), newFakeWorld(t)
+			a := runs(t, Config{Network: w.node})
+			want := announce.Want{Interfaces: w.interfaces}
+			var last, copied []announce.Standing
+			for step := range 60 {
+				switch ip := testAddr(rng.IntN(8)); rng.IntN(4) {
+				case 0:
+					w.Occupy("eth0", ip)
+				case 1:
+					w.Vacate("eth0", ip)
+				default:
+					want = edited(rng, want, ip)
+					check(t, a.Set(want))
+				}
+				if rng.IntN(2) == 0 {
+					time.Sleep(time.Duration(rng.IntN(500)) * time.Millisecond)
+				}
+				synctest.Wait()
+				if !slices.Equal(last, copied) {
+					t.Fatalf("seed %d, step %d: what was told before has been changed", seed, step)
+				}
+				var scratch []announce.Standing
+				for _, n := range byAddress(want.Announcements) {
+					scratch = append(scratch, a.book.addresses[n.IP].standing())
+				}
+				now := a.Standings()
+				if !slices.Equal(now, scratch) {
+					t.Fatalf("seed %d, step %d: tells\n%+v, want\n%+v", seed, step, now, scratch)
+				}
+				if !sameSlice(now, a.Standings()) {
+					t.Fatalf("seed %d, step %d: tells the same in another slice", seed, step)
+				}
+				last, copied = now, slices.Clone(now)
+			}
+		})
+	}
+}
+
+// edited has one address come, go, or be announced otherwise.
+func edited(rng *rand.Rand, w announce.Want, ip netip.Addr) announce.Want {
+	w.Announcements = slices.Clone(w.Announcements)
+	probe := placement.Probe(rng.IntN(3))
+	i := slices.IndexFunc(w.Announcements, func(n placement.Announcement) bool { return n.IP == ip })
+	switch {
+	case i < 0:
+		w.Announcements = append(w.Announcements, placement.Announcement{IP: ip, Interfaces: []string{"eth0", "eth1"}, Probe: probe})
+	case rng.IntN(3) == 0:
+		w.Announcements = slices.Delete(w.Announcements, i, i+1)
+	case rng.IntN(2) == 0:
+		w.Announcements[i].Round++
+	default:
+		w.Announcements[i].Probe = probe
+	}
+	return w
 }

@@ -17,6 +17,9 @@ type book struct {
 
 	mu        sync.Mutex
 	addresses map[netip.Addr]*address
+	listed    []announce.Standing // as last told, of the announcements in of
+	of        []placement.Announcement
+	stale     []*address // that may stand otherwise since
 	shrunk    []*address // that have lost an interface since the last settle
 	ours      []placement.MAC
 	peers     map[placement.MAC]bool
@@ -52,7 +55,16 @@ func (b *book) signal() {
 func (b *book) update(a *address, do func()) {
 	before := a.standing()
 	if do(); a.standing() != before {
+		b.doubt(a)
 		b.signal()
+	}
+}
+
+// doubt notes that an address may stand otherwise than it was last told.
+func (b *book) doubt(a *address) {
+	if !a.stale {
+		a.stale = true
+		b.stale = append(b.stale, a)
 	}
 }
 
@@ -79,6 +91,7 @@ func (b *book) change(c change) (again bool) {
 		b.signal()
 	case a == nil:
 		b.addresses[c.ip] = &address{ip: c.ip, probe: c.probe}
+		b.doubt(b.addresses[c.ip])
 		b.signal()
 	case c.again:
 		b.update(a, func() { a.restart(c.probe) })
@@ -172,6 +185,7 @@ func (b *book) heard(h *holding, c claim, now time.Time) claimant {
 		return nobody
 	}
 	by, tell := stranger, false
+	b.doubt(h.address)
 	if b.peers[c.mac] {
 		by, tell = peer, h.met(c.mac, now)
 	} else {
@@ -194,13 +208,37 @@ func (b *book) defend(h *holding, now time.Time) bool {
 	return h.defend(now)
 }
 
-// standings of announcements whose addresses are wanted.
+// standings of announcements whose addresses are wanted, sorted by address. While nothing changes, it is the same slice.
 func (b *book) standings(list []placement.Announcement) []announce.Standing {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	out := make([]announce.Standing, len(list))
-	for i, w := range list {
-		out[i] = b.addresses[w.IP].standing()
+	if len(b.stale) == 0 && sameSlice(list, b.of) {
+		return b.listed
 	}
+	out := make([]announce.Standing, 0, len(list))
+	old := b.listed
+	for len(out) < len(list) {
+		n, rest := 0, list[len(out):]
+		for n < len(old) && n < len(rest) && old[n].IP == rest[n].IP {
+			n++
+		}
+		out, old = append(out, old[:n]...), old[n:]
+		switch {
+		case n == len(rest):
+		case len(old) > 0 && old[0].IP.Less(rest[n].IP):
+			old = old[1:]
+		default: // it is stale
+			out = append(out, announce.Standing{IP: rest[n].IP})
+		}
+	}
+	for _, a := range b.stale {
+		a.stale = false
+		at, wanted := slices.BinarySearchFunc(out, a.ip, func(s announce.Standing, ip netip.Addr) int { return s.IP.Compare(ip) })
+		if wanted && b.addresses[a.ip] == a {
+			out[at] = a.standing()
+		}
+	}
+	clear(b.stale)
+	b.stale, b.listed, b.of = b.stale[:0], out, list
 	return out
 }
