@@ -103,7 +103,8 @@ func New(cfg Config) (*Gossip, error) {
 }
 
 // Members returns the names of the live members, sorted. We are one of them while Run runs and until
-// Leave; before and after Run there are none. A member under suspicion is alive.
+// Leave; before and after Run there are none. A member under suspicion is alive. Nobody may change what the slice
+// holds: while nothing has changed, it is the same one.
 func (g *Gossip) Members() []string { return g.roster.names() }
 
 // Changed has a signal waiting whenever Members or Reports may have changed since the last one was taken.

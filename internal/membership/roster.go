@@ -23,6 +23,7 @@ type roster struct {
 
 	mu   sync.Mutex
 	live map[string]netip.AddrPort // nil while not running
+	list []string                  // their names, sorted; nil: to be made
 }
 
 var _ memberlist.EventDelegate = (*roster)(nil)
@@ -41,7 +42,7 @@ func (r *roster) close() { r.set(nil) }
 
 func (r *roster) set(live map[string]netip.AddrPort) {
 	r.mu.Lock()
-	r.live = live
+	r.live, r.list = live, nil
 	r.mu.Unlock()
 	signal(r.changed)
 }
@@ -53,7 +54,7 @@ func (r *roster) NotifyJoin(n *memberlist.Node) {
 	r.mu.Lock()
 	known := r.live != nil
 	if known {
-		r.live[n.Name] = at
+		r.live[n.Name], r.list = at, nil
 	}
 	r.mu.Unlock()
 	if known {
@@ -69,6 +70,7 @@ func (r *roster) NotifyLeave(n *memberlist.Node) {
 	r.mu.Lock()
 	_, known := r.live[n.Name]
 	delete(r.live, n.Name)
+	r.list = nil
 	r.mu.Unlock()
 	if known {
 		_ = level.Info(r.logger).Log("msg", "member is gone", "member", n.Name)
@@ -81,11 +83,14 @@ func (r *roster) NotifyLeave(n *memberlist.Node) {
 // NotifyUpdate implements memberlist.EventDelegate. Only metadata changes that way, and we have none.
 func (r *roster) NotifyUpdate(*memberlist.Node) {}
 
-// names returns the live members' names, sorted.
+// names returns the live members' names, sorted. While they are the same, it is the same slice, which nobody changes.
 func (r *roster) names() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Sorted(maps.Keys(r.live))
+	if r.list == nil {
+		r.list = slices.Sorted(maps.Keys(r.live))
+	}
+	return r.list
 }
 
 // addr returns the address of a live member.

@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -43,6 +44,7 @@ type store struct {
 	members map[string]*memberReport
 	keys    keyState
 	view    map[string]placement.Report // nil: to be made
+	newer   []*memberReport             // those whose report may be another than in view
 	fresh   map[itemKey]bool            // own items to be sent directly; nil while not running
 	turn    []*memberReport             // those with something to gossip, the next first
 	live    int                         // so many of the members are
@@ -145,12 +147,14 @@ func (s *store) tell(keys []itemKey) {
 		signal(s.news)
 	}
 	s.enqueue(s.own)
-	s.touch()
+	s.touch(s.own)
 }
 
-// touch notes that reports changed.
-func (s *store) touch() {
-	s.view = nil
+// touch notes that reports changed: those of some members, or of any if none is named.
+func (s *store) touch(members ...*memberReport) {
+	if s.newer = append(s.newer, members...); len(members) == 0 || len(s.newer) > len(s.members) {
+		s.view, s.newer = nil, nil
+	}
 	s.touched = time.Now()
 	s.sum.Store(s.digestAll())
 	signal(s.changed)
@@ -174,6 +178,18 @@ func (s *store) reports() map[string]placement.Report {
 				s.view[name] = r
 			}
 		}
+		s.newer = nil
+	}
+	if len(s.newer) > 0 {
+		s.view = maps.Clone(s.view)
+		for _, m := range s.newer {
+			if r, ok := m.report(); ok {
+				s.view[m.name] = r
+			} else {
+				delete(s.view, m.name)
+			}
+		}
+		s.newer = nil
 	}
 	return s.view
 }
@@ -242,7 +258,7 @@ func (s *store) forget() {
 func (s *store) merge(msg message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	visible := false
+	var visible []*memberReport
 	for _, r := range msg.records {
 		if msg.kind == askMsg || msg.kind == askAllMsg || r.skipped {
 			r.hasBase, r.items = false, nil // it says what the sender has, without bringing it
@@ -252,12 +268,12 @@ func (s *store) merge(msg message) {
 		case r.name == s.self:
 			s.aboutUs(r)
 		case s.members[r.name] == nil && len(s.members)-s.live > rememberedMost: // it is news of nobody we know
-		default:
-			visible = s.mergeRecord(r, msg) || visible
+		case s.mergeRecord(r, msg):
+			visible = append(visible, s.members[r.name])
 		}
 	}
-	if visible {
-		s.touch()
+	if len(visible) > 0 {
+		s.touch(visible...)
 	}
 }
 

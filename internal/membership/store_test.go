@@ -423,3 +423,35 @@ func BenchmarkOneClaim(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkOneClaimOf500 is what it costs to hear of one claim in a cluster of 500 nodes.
+func BenchmarkOneClaimOf500(b *testing.B) {
+	names := make([]string, 500)
+	for i := range names {
+		names[i] = fmt.Sprintf("node-%03d", i)
+	}
+	s := openStore("us", names...)
+	var other *store
+	r := reportOf(20, 1)
+	for _, name := range names {
+		other = openStore(name, "us")
+		other.publish(r)
+		other.gossip()
+		s.hear(b, other.state())
+	}
+	b.ReportAllocs()
+	for n := int64(2); b.Loop(); n++ {
+		r.Claims = slices.Clone(r.Claims)
+		r.Claims[7].Since = time.UnixMilli(n).UTC()
+		b.StopTimer()
+		other.publish(r)
+		packets := other.gossip()
+		b.StartTimer()
+		for _, p := range packets {
+			s.hear(b, p)
+		}
+		if got := s.reports(); len(got) != 500 || got["node-499"].Claims[7].Since.UnixMilli() != n {
+			b.Fatal(len(got))
+		}
+	}
+}

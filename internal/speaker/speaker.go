@@ -379,14 +379,27 @@ type joined struct {
 
 // reports of all members; ours has the interfaces as they are now. While nothing has changed, it is the same map.
 func (j *joined) reports(told map[string]placement.Report, self string, interfaces []placement.Interface) map[string]placement.Report {
-	if j.all != nil && sameMap(told, j.told) && sameSlice(interfaces, j.own) {
-		return j.all
+	if own, known := told[self]; known && sameSlice(own.Interfaces, interfaces) {
+		return told
 	}
-	all := make(map[string]placement.Report, len(told)+1)
-	maps.Copy(all, told)
-	all[self] = placement.Report{Interfaces: interfaces}
-	*j = joined{told, interfaces, all}
-	return all
+	if j.all == nil || !sameMap(told, j.told) || !sameSlice(interfaces, j.own) {
+		*j = joined{told, interfaces, maps.Clone(told)}
+		if j.all == nil {
+			j.all = map[string]placement.Report{}
+		}
+		j.all[self] = placement.Report{Interfaces: interfaces}
+	}
+	return j.all
+}
+
+// sameMap reports whether two maps are one.
+func sameMap[K comparable, V any](a, b map[K]V) bool {
+	return reflect.ValueOf(a).UnsafePointer() == reflect.ValueOf(b).UnsafePointer()
+}
+
+// sameSlice reports whether two slices are one.
+func sameSlice[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // sameMap reports whether two maps are one.
