@@ -170,6 +170,7 @@ func (m *Metrics) reported(result string) { m.reports.WithLabelValues(result).In
 
 // passed takes in the outcome of a pass, and which verdicts are others now.
 func (m *Metrics) passed(f placement.Facts, d placement.Decision, changes []change) {
+	m.cutOff.Store(f.CutOff())
 	m.members.WithLabelValues("alive").Set(float64(len(f.Members)))
 	m.members.WithLabelValues("known").Set(float64(f.Known))
 	if !sameSlice(d.Claims, m.claims) || len(d.Claims) == 0 {

@@ -402,16 +402,6 @@ func sameSlice[T any](a, b []T) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
-// sameMap reports whether two maps are one.
-func sameMap[K comparable, V any](a, b map[K]V) bool {
-	return reflect.ValueOf(a).UnsafePointer() == reflect.ValueOf(b).UnsafePointer()
-}
-
-// sameSlice reports whether two slices are one.
-func sameSlice[T any](a, b []T) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
-}
-
 func sortedByName(list []placement.Interface) []placement.Interface {
 	own := slices.DeleteFunc(slices.Clone(list), func(i placement.Interface) bool { return i.MAC == placement.MAC{} })
 	slices.SortFunc(own, func(a, b placement.Interface) int { return cmp.Compare(a.Name, b.Name) })
