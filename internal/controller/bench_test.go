@@ -75,3 +75,17 @@ func BenchmarkServiceEvent(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkStart is a controller that starts while all Services wait: until all have been worked on. The API server
+// takes no time here.
+func BenchmarkStart(b *testing.B) {
+	for _, services := range []int{2000, 10_000} {
+		b.Run(fmt.Sprint("services=", services), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				busy(b, services)
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*services), "µs/service")
+		})
+	}
+}

@@ -73,10 +73,15 @@ func (l *Ledger) fromPools(e *entry, families []Family) []netip.Addr {
 			return whole
 		}
 	}
+	taken := map[*pool]int{}
 	return l.eachFamily(families, func(f Family) (netip.Addr, bool) {
 		for _, p := range pools {
-			if ip := l.fromPool(e, p, []Family{f}); len(ip) == 1 {
-				return ip[0], true
+			if l.closed(e, p, taken[p]+1).reason != "" {
+				continue
+			}
+			if ip, free := p.find(f, l.taken); free {
+				taken[p]++
+				return ip, true
 			}
 		}
 		return netip.Addr{}, false

@@ -3,6 +3,7 @@ package ipam
 import (
 	"net/netip"
 	"slices"
+	"unique"
 )
 
 // entry is a Service or a Reservation with what it holds.
@@ -11,9 +12,10 @@ type entry struct {
 	Decision
 	isReservation bool
 	slots         []slot
-	lingering     []netip.Addr // no longer assigned, but still in the status
-	watched       []netip.Addr // what its message tells of, or would, while it waits
-	counted       Standing     // what it is counted under; the zero value: it is not
+	lingering     []netip.Addr          // no longer assigned, but still in the status
+	wish          unique.Handle[string] // while it waits
+	watched       []netip.Addr          // what its message tells of, or would, while it waits
+	counted       Standing              // what it is counted under; the zero value: it is not
 }
 
 // slot is one wish for an address: a given one, or any of a family.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+	"unique"
 
 	"github.com/lanyard-lb/lanyard/internal/iprange"
 )
@@ -25,14 +26,14 @@ type Ledger struct {
 	users        map[Key]map[*entry]bool        // reservation, known or not, to the Services that name it
 	standings    map[Standing]int               // how many Services there are of each
 	retained     retentions
-	released     map[netip.Addr]time.Time // when an address that is free became so
-	quarantine   map[netip.Addr]Stranger  // addresses that a stranger uses
-	denied       map[netip.Addr]Other     // addresses that others have
-	cameFrom     map[netip.Addr]string    // of what is held and in no pool: the pool that contained it last
-	waiting      []*entry                 // those that miss something, in the order in which they are served
-	onlookers    map[netip.Addr][]*entry  // of those that wait: who is told what stands in the way at an address
-	passed       map[netip.Addr]bool      // addresses with onlookers, whose holders have changed
-	freed        bool                     // whether something changed that those who wait may profit from
+	released     map[netip.Addr]time.Time           // when an address that is free became so
+	quarantine   map[netip.Addr]Stranger            // addresses that a stranger uses
+	denied       map[netip.Addr]Other               // addresses that others have
+	cameFrom     map[netip.Addr]string              // of what is held and in no pool: the pool that contained it last
+	waiting      map[unique.Handle[string]][]*entry // those that miss something, by wish, in the order in which they are served
+	onlookers    map[netip.Addr][]*entry            // of those that wait: who is told what stands in the way at an address
+	passed       map[netip.Addr]bool                // addresses with onlookers, whose holders have changed
+	freed        bool                               // whether something changed that those who wait may profit from
 	now          time.Time
 }
 
@@ -42,7 +43,7 @@ func NewLedger() *Ledger {
 		services: map[Key]*entry{}, reservations: map[Key]*entry{}, held: map[netip.Addr][]*entry{},
 		sharing: map[string]map[netip.Addr]bool{}, users: map[Key]map[*entry]bool{}, standings: map[Standing]int{}, retained: newRetentions(),
 		released: map[netip.Addr]time.Time{}, quarantine: map[netip.Addr]Stranger{}, denied: map[netip.Addr]Other{}, cameFrom: map[netip.Addr]string{},
-		onlookers: map[netip.Addr][]*entry{}, passed: map[netip.Addr]bool{},
+		waiting: map[unique.Handle[string]][]*entry{}, onlookers: map[netip.Addr][]*entry{}, passed: map[netip.Addr]bool{},
 	}
 }
 
@@ -126,7 +127,7 @@ func (l *Ledger) orphan(ip netip.Addr) bool {
 
 // Load replaces all requests and reservations: those that have addresses are served first, then the oldest.
 func (l *Ledger) Load(requests []Request, reservations []Reservation) Changed {
-	l.services, l.reservations, l.waiting, l.onlookers = map[Key]*entry{}, map[Key]*entry{}, nil, map[netip.Addr][]*entry{}
+	l.services, l.reservations = map[Key]*entry{}, map[Key]*entry{}
 	l.held, l.sharing = map[netip.Addr][]*entry{}, map[string]map[netip.Addr]bool{}
 	l.users, l.standings = map[Key]map[*entry]bool{}, map[Standing]int{}
 	l.recount()
@@ -260,7 +261,7 @@ func (l *Ledger) decideAll() Changed {
 	}
 	slices.SortFunc(all, func(a, b *entry) int { return a.compare(b) })
 	before := make([]Decision, len(all))
-	l.waiting, l.onlookers = nil, map[netip.Addr][]*entry{}
+	l.waiting, l.onlookers = map[unique.Handle[string]][]*entry{}, map[netip.Addr][]*entry{}
 	for i, e := range all {
 		before[i] = e.Decision
 		l.keep(e)
@@ -283,27 +284,6 @@ func (e *entry) compare(o *entry) int {
 		return 1
 	}
 	return e.before(o.Request)
-}
-
-// serveWaiting tries those that wait, oldest first, if something has become free, and again as long as that
-// frees something else.
-func (l *Ledger) serveWaiting() Changed {
-	var changed Changed
-	for progress := true; l.freed && progress; {
-		l.freed, progress = false, false
-		for _, e := range slices.Clone(l.waiting) {
-			if len(l.choose(e)) == 0 {
-				continue
-			}
-			l.unwait(e)
-			if l.decide(e) {
-				changed.add(e)
-				progress = true
-			}
-		}
-	}
-	l.freed = false
-	return changed.and(l.retell())
 }
 
 // decide settles one entry and reports whether its decision changed.

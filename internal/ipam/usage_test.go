@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unique"
 
 	"pgregory.net/rapid"
 )
@@ -14,7 +15,7 @@ import (
 // TestCounts: what the ledger counts with every change is what a count from scratch finds, whatever happens.
 func TestCounts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		l, now := NewLedger(), time.Unix(1000, 0)
+		l, now, none := NewLedger(), time.Unix(1000, 0), unique.Handle[string]{}
 		l.Tick(now)
 		statuses := map[Key][]netip.Addr{}
 		address := func(t *rapid.T) netip.Addr { return rapid.SampledFrom(countedAddresses).Draw(t, "address") }
@@ -61,13 +62,17 @@ func TestCounts(t *testing.T) {
 				loser := drawRequest(t).Service
 				l.Deny(address(t), Other{Text: "others", By: []Key{{"other", "a"}, {"other", "b"}}[:rapid.IntRange(0, 2).Draw(t, "by")]}, loser, false)
 			},
-			"allow":    func(t *rapid.T) { l.Allow(address(t)) },
-			"remember": func(t *rapid.T) { l.Remember(address(t), drawRequest(t).Service, now) },
+			"allow": func(t *rapid.T) { l.Allow(address(t)) },
 			"tick": func(t *rapid.T) {
 				now = now.Add(time.Duration(rapid.IntRange(0, 2000).Draw(t, "milliseconds")) * time.Millisecond)
 				l.Tick(now)
 			},
-			"restart": func(*rapid.T) {
+			"restart": func(t *rapid.T) {
+				for range rapid.IntRange(0, 2).Draw(t, "remembered") {
+					if k := drawRequest(t).Service; l.services[k] == nil {
+						l.Remember(address(t), k, now)
+					}
+				}
 				var requests []Request
 				var reservations []Reservation
 				for _, e := range l.services {
@@ -85,6 +90,13 @@ func TestCounts(t *testing.T) {
 				compareCounts(t, "tenants", tenants(l), tenantsFromScratch(l))
 				compareCounts(t, "users of reservations", maps.Collect(usersOf(l)), usersFromScratch(l))
 				compareCounts(t, "first end of a retention", l.Expiry(), expiryFromScratch(l))
+				for wish, group := range l.waiting {
+					for _, e := range group {
+						if wish != none && len(l.choose(e)) != len(l.choose(group[0])) {
+							t.Fatalf("%s and %s have the same wish, and one of them could be served", e.Service, group[0].Service)
+						}
+					}
+				}
 				for ip := range l.retained.of {
 					if len(l.held[ip]) > 0 {
 						t.Fatalf("%s is kept for somebody although it is held", ip)

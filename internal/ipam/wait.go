@@ -1,31 +1,88 @@
 package ipam
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"unique"
 )
 
 // wait puts an entry among those that miss something.
 func (l *Ledger) wait(e *entry) {
-	at, _ := slices.BinarySearchFunc(l.waiting, e, (*entry).compare)
-	l.waiting = slices.Insert(l.waiting, at, e)
+	e.wish = l.wish(e)
+	group := l.waiting[e.wish]
+	at, _ := slices.BinarySearchFunc(group, e, (*entry).compare)
+	l.waiting[e.wish] = slices.Insert(group, at, e)
 	for _, ip := range e.watched {
 		l.onlookers[ip] = append(l.onlookers[ip], e)
 	}
 }
 
-func (l *Ledger) unwait(e *entry) {
-	at, found := slices.BinarySearchFunc(l.waiting, e, (*entry).compare)
-	if !found || l.waiting[at] != e {
-		return
+// unwait undoes wait and reports whether the entry waited.
+func (l *Ledger) unwait(e *entry) bool {
+	group := l.waiting[e.wish]
+	at, found := slices.BinarySearchFunc(group, e, (*entry).compare)
+	if !found || group[at] != e {
+		return false
 	}
-	l.waiting = slices.Delete(l.waiting, at, at+1)
+	if l.waiting[e.wish] = slices.Delete(group, at, at+1); len(group) == 1 {
+		delete(l.waiting, e.wish)
+	}
 	for _, ip := range e.watched {
 		l.onlookers[ip] = slices.DeleteFunc(l.onlookers[ip], func(o *entry) bool { return o == e })
 		if len(l.onlookers[ip]) == 0 {
 			delete(l.onlookers, ip)
 		}
 	}
+	return true
+}
+
+// wish sums up what an entry that misses any address of some families goes by: the pools that may serve it, and its
+// namespace where one has a limit. While one of a wish cannot be served, no other can. The zero value: it goes by more
+// than that.
+func (l *Ledger) wish(e *entry) (zero unique.Handle[string]) {
+	switch {
+	case e.Invalid != "":
+		return unique.Make("none")
+	case e.isReservation, e.Reservation != "", e.Sharing.Key != "", len(e.Addresses) > 0, len(l.retained.by[e.Service]) > 0:
+		return zero
+	}
+	text := fmt.Append(nil, e.Missing, e.AllOrNothing)
+	limited := false
+	for _, p := range l.candidates(e) {
+		if (p.AutoAssign || len(e.Pools) > 0) && p.Audience.admits(e.Service.Namespace, e.Labels) {
+			text = append(append(text, '/'), p.Name...)
+			limited = limited || p.PerNamespace > 0
+		}
+	}
+	if limited {
+		text = append(append(text, '@'), e.Service.Namespace...)
+	}
+	return unique.Make(string(text))
+}
+
+// serveWaiting tries those that wait, oldest first, if something has become free, and again as long as that
+// frees something else.
+func (l *Ledger) serveWaiting() Changed {
+	var changed Changed
+	for progress := true; l.freed && progress; {
+		l.freed, progress = false, false
+		for q := l.queueUp(); len(q) > 0; {
+			e := q[0].list[0]
+			if len(l.choose(e)) == 0 {
+				q.refuse()
+				continue
+			}
+			q.next()
+			l.unwait(e)
+			if l.decide(e) {
+				changed.add(e)
+				progress = true
+			}
+		}
+	}
+	l.freed = false
+	return changed.and(l.retell())
 }
 
 // watch is obstacle for who is going to be told the answer: should it change, so does what is told.
