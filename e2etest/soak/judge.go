@@ -136,9 +136,11 @@ func (j *Judge) address(l Look, ip netip.Addr, s *seen, holders []*Service, say 
 		}
 	}
 	quarrel := j.Troubles.Squatted(ip, l.At.Add(-j.Quarrel-l.Slack))
+	wrong := time.Duration(0)
 	if len(own) < len(l.Answers[ip]) && !quarrel {
-		say("alien", "%s is answered by %v, and no stranger should be there", ip, l.Answers[ip])
+		wrong = 1
 	}
+	j.apply(s, "alien", wrong, 0, func() { say("alien", "%s is answered by %v, and no stranger should be there", ip, l.Answers[ip]) })
 	j.moved(ip, own)
 	s.silent = since(s.silent, len(own) == 0 && len(holders) > 0 && !quarrel, l.At)
 	s.double = since(s.double, len(own) > 1, l.At)

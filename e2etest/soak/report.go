@@ -13,7 +13,8 @@ type Report struct {
 	Seed       uint64
 	Took       time.Duration
 	Folder     string
-	Violations []Violation
+	Violations []Violation    // the first of each rule
+	Broken     map[string]int // how often each rule was
 	Deeds      map[string]int
 	Skipped    map[string]int
 	Versions   int // of objects, that were checked
@@ -33,7 +34,7 @@ type Report struct {
 func (s *soak) report() *Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := &Report{Seed: s.Seed, Took: time.Since(s.begun), Folder: s.Folder, Violations: s.violations, Deeds: s.deeds, Skipped: s.skipped,
+	r := &Report{Seed: s.Seed, Took: time.Since(s.begun), Folder: s.Folder, Violations: s.violations, Broken: s.broken, Deeds: s.deeds, Skipped: s.skipped,
 		Versions: s.history.Checked(), Looks: s.looks, Addresses: len(s.universe), Checks: s.judge.Checks, Longest: s.judge.Longest,
 		Moves: s.judge.Moves, Rests: s.rests, Stalled: s.stalled}
 	_, r.Relists = s.eye.Seen()
@@ -46,6 +47,7 @@ func (s *soak) report() *Report {
 			if is {
 				r.Trends = append(r.Trends, t)
 			} else if r.Short = append(r.Short, program+" "+m.Name); enough {
+				r.Broken["measured"]++
 				r.Violations = append(r.Violations, Violation{time.Now(), "measured", fmt.Sprintf("%s does not tell of its %s", program, m.Name)})
 			}
 			enough = is
@@ -100,12 +102,7 @@ func (r *Report) Write(w io.Writer) {
 		r.Addresses, r.Moves, r.Relists)
 	fmt.Fprintf(w, "\n%-10s %-42s %9s %9s %9s %6s\n", "rule", "", "checks", "longest", "limit", "broken")
 	for _, rule := range slices.Sorted(maps.Keys(rules)) {
-		broken := 0
-		for _, v := range r.Violations {
-			if v.Rule == rule {
-				broken++
-			}
-		}
+		broken := r.Broken[rule]
 		checks, longest, limit := "", "", ""
 		if n, is := r.Checks[rule]; is {
 			checks, longest, limit = fmt.Sprint(n), fmt.Sprintf("%.1fs", r.Longest[rule].Seconds()), fmt.Sprintf("%.0fs", r.Limits[rule].Seconds())
@@ -122,7 +119,7 @@ func (r *Report) Write(w io.Writer) {
 		fmt.Fprintf(w, "%-10s %-42s %9s %9s %9s %6d\n", rule, rules[rule], checks, longest, limit, broken)
 	}
 
-	fmt.Fprintf(w, "\n%-22s %-11s %8s  %8s  %8s  %8s    %5s\n", "program", "uses", "first", "last", "most", "limit", "samples")
+	fmt.Fprintf(w, "\n%-26s %-11s %8s  %8s  %8s  %8s    %5s\n", "program", "uses", "first", "last", "most", "limit", "samples")
 	for _, t := range r.Trends {
 		grows := ""
 		if t.Grows() {

@@ -73,7 +73,7 @@ func (t Trend) Grows() bool { return t.Last > t.First*t.Measure.Factor+t.Measure
 
 func (t Trend) String() string {
 	d := t.Measure.Divisor
-	return fmt.Sprintf("%-22s %-11s %8.1f  %8.1f  %8.1f  %8.1f %-2s %5d", t.Program, t.Measure.Name, t.First/d, t.Last/d, t.Most/d,
+	return fmt.Sprintf("%-26s %-11s %8.1f  %8.1f  %8.1f  %8.1f %-2s %5d", t.Program, t.Measure.Name, t.First/d, t.Last/d, t.Most/d,
 		(t.First*t.Measure.Factor+t.Measure.Margin)/d, t.Measure.Unit, t.Samples)
 }
 
@@ -116,11 +116,11 @@ func useOf(pid int) (map[string]float64, error) {
 	return values, nil
 }
 
-// metricsOf reads from the metrics of a Go program what they say of its memory and goroutines.
+// metricsOf reads from a program's metrics what they say of its memory and goroutines, and whether it leads.
 func metricsOf(text string, into map[string]float64) {
 	for line := range strings.Lines(text) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		as := map[string]string{"go_goroutines": "goroutines", "go_memstats_heap_alloc_bytes": "heap"}[name]
+		as := map[string]string{"go_goroutines": "goroutines", "go_memstats_heap_alloc_bytes": "heap", "lanyard_controller_leading": "leading"}[name]
 		if number, err := strconv.ParseFloat(value, 64); as != "" && err == nil {
 			into[as] = number
 		}

@@ -44,8 +44,12 @@ func Defaults() Options {
 	return Options{For: time.Hour, Pace: time.Second, Services: 90, RestEvery: 2 * time.Minute, Patience: time.Minute, Rules: Usual}
 }
 
-// enough is how many violations end a soak early.
-const enough = 20
+const (
+	// enough is how many violations end a soak early.
+	enough = 20
+	// perRule is how many of one rule are kept: the first.
+	perRule = 10
+)
 
 // soak is one that runs.
 type soak struct {
@@ -60,6 +64,7 @@ type soak struct {
 
 	mu         sync.Mutex
 	violations []Violation
+	broken     map[string]int // how often, by rule
 	deeds      map[string]int
 	skipped    map[string]int
 	recent     []string // of the log
@@ -100,7 +105,7 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &soak{Options: o, Stage: stage, log: file, universe: Universe(), begun: time.Now(), deeds: map[string]int{}, skipped: map[string]int{},
+	s := &soak{Options: o, Stage: stage, log: file, universe: Universe(), begun: time.Now(), broken: map[string]int{}, deeds: map[string]int{}, skipped: map[string]int{},
 		samples: map[string][]Sample{}, born: map[int]time.Time{}}
 	s.say = s.note
 	defer func() {
@@ -363,6 +368,9 @@ func (s *soak) measure(ctx context.Context) {
 				s.born[pid] = time.Now()
 			}
 			name := p.Name + " on " + host
+			if leads, is := values["leading"]; is { // which is a program of another size
+				name += map[bool]string{true: ", leading", false: ", waiting"}[leads == 1]
+			}
 			s.samples[name] = append(s.samples[name], Sample{At: time.Now(), Age: time.Since(s.born[pid]), Values: values})
 			s.mu.Unlock()
 		}
@@ -431,13 +439,17 @@ const before = 12
 func (s *soak) violated(v Violation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.violations) >= 3*enough {
+	s.broken[v.Rule]++
+	preceding := slices.Clone(s.recent[max(0, len(s.recent)-before):])
+	s.write("VIOLATION %s", v)
+	if s.broken[v.Rule] > perRule {
 		return
 	}
-	preceding := slices.Clone(s.recent[max(0, len(s.recent)-before):])
 	s.violations = append(s.violations, v)
-	s.write("VIOLATION %s", v)
 	fmt.Fprintf(s.Out, "VIOLATION after %.1fs  %s\n", time.Since(s.begun).Seconds(), v)
+	if s.broken[v.Rule] > 1 {
+		return
+	}
 	for _, line := range preceding {
 		fmt.Fprintf(s.Out, "          %s\n", line)
 	}
