@@ -62,7 +62,8 @@ type gossipCluster struct {
 	Crashes []struct {
 		First, All float64 // seconds until the first and the last of the others know
 	}
-	Moves []struct {
+	Heap float64 // bytes that a node's layer holds
+	Move struct {
 		All  float64 // seconds until everybody knows everything
 		News float64 // bytes that say it once
 		gossipPeriod
@@ -96,13 +97,12 @@ func gossipFigures(clusters []gossipCluster) []Figure {
 		for _, k := range c.Crashes {
 			t.add("a node crashes, until all others know: "+where, "s", "until the first one knows", k.All, k.First)
 		}
-		for _, m := range c.Moves {
-			what := fmt.Sprintf("%d addresses move at once", c.Claims)
-			t.add(what+", until all know: "+where, "s", "", m.All)
-			others := m.News * float64(n-1) / float64(n)
-			t.add(what+", sent by a node: "+where, "kB", "what changed on the others, once", m.Sent.sum()/1000/float64(n), others/1000)
-		}
+		what := fmt.Sprintf("%d addresses move at once", c.Claims)
+		t.add(what+", until all know: "+where, "s", "", c.Move.All)
+		others := c.Move.News * float64(n-1) / float64(n)
+		t.add(what+", sent by a node: "+where, "kB", "what changed on the others, once", c.Move.Sent.sum()/1000/float64(n), others/1000)
 		t.add("processor time of gossip at rest: "+where, "ms/s", "", 1000*c.Rest.CPU/c.Rest.Seconds/float64(n))
+		t.add("memory that gossip holds: "+where, "MB", "", c.Heap/1e6)
 	}
 	return t.figures
 }

@@ -9,8 +9,8 @@ func TestGossipFigures(t *testing.T) {
 		t.Fatal(err)
 	}
 	figures := gossipFigures(clusters)
-	if len(figures) != 6 {
-		t.Fatalf("%d figures, want 6: %+v", len(figures), figures)
+	if len(figures) != 7 {
+		t.Fatalf("%d figures, want 7: %+v", len(figures), figures)
 	}
 	for _, f := range figures {
 		if Median(f.Ours) <= 0 || f.Of != "" && f.Ratio() < 1 || len(f.Limit) > 0 && len(f.Limit) != len(f.Ours) {
