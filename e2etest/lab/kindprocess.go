@@ -217,13 +217,3 @@ func (k *onKind) freezeKubelet(host string, sig unix.Signal) func(context.Contex
 		return nil
 	}
 }
-
-// renewKubelet starts the kubelet of a host anew, frozen or not. One that only went on might first start again what ended while it
-// was frozen, with the flags of before, and hear of the pod's removal after that.
-func (k *onKind) renewKubelet(ctx context.Context, host string) error {
-	if err := k.freezeKubelet(host, unix.SIGKILL)(ctx); err != nil {
-		return err
-	}
-	_, err := k.inContainer(ctx, k.containerOf(host), "systemctl", "restart", kubeletUnit)
-	return err
-}

@@ -77,7 +77,7 @@ func (k *onKind) startController(ctx context.Context, host, name string, args []
 	if err := errors.Join(k.upgrade(ctx), k.labelNode(ctx, host, runsController, `"yes"`)); err != nil {
 		return nil, err
 	}
-	if err := k.renewKubelet(ctx, host); err != nil {
+	if err := k.freezeKubelet(host, unix.SIGCONT)(ctx); err != nil {
 		return nil, err
 	}
 	return p, k.waitContainer(ctx, "Deployment", p, find)
