@@ -70,7 +70,7 @@ func (k *onKind) startController(ctx context.Context, host, name string, args []
 			return nil, err
 		}
 	}
-	if err := errors.Join(p.Kill(), k.labelNode(ctx, host, runsController, "null"), k.removePods(ctx, "controller")); err != nil {
+	if err := errors.Join(p.Kill(), k.labelNode(ctx, host, runsController, "null"), k.removeController(ctx)); err != nil {
 		return nil, err
 	}
 	k.installs.controllerArgs = args
@@ -81,6 +81,26 @@ func (k *onKind) startController(ctx context.Context, host, name string, args []
 		return nil, err
 	}
 	return p, k.waitContainer(ctx, "Deployment", p, find)
+}
+
+// removeController removes the Deployment and all that came of it: changed while no pod of it can be ready, it would hold on to one
+// with the flags of before until one with the new flags is.
+func (k *onKind) removeController(ctx context.Context) error {
+	apps, background := k.Client().AppsV1(), metav1.DeletePropagationBackground
+	err := apps.Deployments(Namespace).Delete(ctx, "lanyard-controller", metav1.DeleteOptions{PropagationPolicy: &background})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("remove the controller's Deployment: %w", err)
+	}
+	var fault error
+	err = poll(ctx, 50*time.Millisecond, func() bool {
+		sets, listErr := apps.ReplicaSets(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=controller"})
+		fault = errors.Join(listErr, k.removePods(ctx, "controller"))
+		return fault == nil && len(sets.Items) == 0
+	})
+	if err != nil {
+		return fmt.Errorf("wait for the controller's ReplicaSets to go: %w: %w", err, fault)
+	}
+	return k.removePods(ctx, "controller")
 }
 
 // startSpeaker starts the speaker of a node, all speakers anew if the flags are others than before.
