@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -29,12 +30,19 @@ func (c *Cluster) WriteServiceStatus(ctx context.Context, seen *corev1.Service, 
 	if err != nil {
 		return err
 	}
-	target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: seen.Namespace, Name: seen.Name}}
+	target := metadataOf(corev1.SchemeGroupVersion.WithKind("Service"), seen.Namespace, seen.Name)
 	err = c.manager.GetClient().Status().Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, patch))
 	if err != nil {
 		return fmt.Errorf("write the status of Service %s/%s: %w", seen.Namespace, seen.Name, err)
 	}
 	return nil
+}
+
+// metadataOf is the target of a patch whose answer nobody reads: the API server sends no more of the object than that.
+func metadataOf(kind schema.GroupVersionKind, namespace, name string) *metav1.PartialObjectMetadata {
+	o := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	o.SetGroupVersionKind(kind)
+	return o
 }
 
 func servicePatch(seen *corev1.Service, s ServiceStatus) ([]byte, error) {
@@ -79,7 +87,11 @@ func (c *Cluster) merge(ctx context.Context, seen client.Object, metadata, body 
 	if err != nil {
 		return fmt.Errorf("encode a change of %T %s: %w", seen, seen.GetName(), err)
 	}
-	target := seen.DeepCopyObject().(client.Object)
+	kind, err := c.manager.GetClient().GroupVersionKindFor(seen)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", seen.GetName(), err)
+	}
+	target := metadataOf(kind, seen.GetNamespace(), seen.GetName())
 	if err := patch(ctx, target, client.RawPatch(types.MergePatchType, data)); err != nil {
 		return fmt.Errorf("write %T %s: %w", seen, seen.GetName(), err)
 	}
