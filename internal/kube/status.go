@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -101,11 +102,22 @@ func (c *Cluster) merge(ctx context.Context, seen client.Object, metadata, body 
 // longestNote is how many bytes of a note an event may have.
 const longestNote = 1024
 
+// Of events that say that all is well so many are recorded at once, and per second from then on: each is a request, and
+// the condition says the same. When many Services are given addresses at the same time, these come first.
+const (
+	goodNewsAtOnce    = 100
+	goodNewsPerSecond = 20
+)
+
 // Events returns a function that records an event on an object. action is a verb in CamelCase. Notes that are
-// too long for an event are cut.
+// too long for an event are cut. Of many Normal events in short time some are left out; Warnings never are.
 func (c *Cluster) Events(component string) func(on client.Object, eventType, reason, action, note string) {
 	recorder := c.manager.GetEventRecorder(component)
+	limit := rate.NewLimiter(goodNewsPerSecond, goodNewsAtOnce)
 	return func(on client.Object, eventType, reason, action, note string) {
+		if eventType == corev1.EventTypeNormal && !limit.Allow() {
+			return
+		}
 		recorder.Eventf(on, nil, eventType, reason, action, "%s", cut(note, longestNote))
 	}
 }
