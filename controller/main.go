@@ -57,11 +57,15 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 	if err != nil {
 		return err
 	}
+	records, err := cluster.NewRecords(o.LBClass)
+	if err != nil {
+		return err
+	}
 	queue := cluster.NewAllocationQueue(queueMetrics)
 	if err := queue.Drive(controller.New(controller.Config{
 		Class:   o.LBClass,
 		Writer:  cluster,
-		Records: cluster.NewRecords(o.LBClass),
+		Records: records,
 		Queue:   queue,
 		Metrics: metrics,
 		Event:   cluster.Events(name),

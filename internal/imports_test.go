@@ -27,7 +27,7 @@ var may = map[string][]string{
 		"golang.org/x/sys", "github.com/go-kit/log"},
 	"internal/link":       {"internal/placement", "github.com/vishvananda/netlink", "golang.org/x/sync", "golang.org/x/sys", "github.com/go-kit/log"},
 	"internal/membership": {"internal/placement", "github.com/hashicorp/memberlist", "golang.org/x/sync", "github.com/go-kit/log"},
-	"internal/kube": {"internal/config", "internal/record", "api/v1beta1", "k8s.io/", "sigs.k8s.io/controller-runtime", "golang.org/x/sync",
+	"internal/kube": {"internal/config", "internal/record", "api/v1beta1", "k8s.io/", "sigs.k8s.io/controller-runtime", "golang.org/x/sync", "golang.org/x/time/rate",
 		"github.com/go-kit/log", "github.com/go-logr/logr", "github.com/prometheus/client_golang"},
 	"internal/kube/kubetest": {"api/v1beta1", "k8s.io/api/", "k8s.io/apimachinery", "sigs.k8s.io/randfill"},
 	"internal/daemon":        {"github.com/go-kit/log", "github.com/spf13/pflag"},

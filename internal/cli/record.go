@@ -105,7 +105,7 @@ func recorded(o *v1beta1.IPAllocationRecord) (list []tenure) {
 		return nil
 	}
 	b, _ := record.Decode(block, o)
-	for _, e := range b.Entries() {
+	for e := range b.All() {
 		list = append(list, tenures(e)...)
 	}
 	return list

@@ -165,6 +165,9 @@ func (c *Controller) decide(name types.NamespacedName, s *corev1.Service) (ipam.
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.versions[r.Service] = version{Holder: holder(s), resourceVersion: s.ResourceVersion}
+	if c.held[r.Service] != s.ResourceVersion {
+		delete(c.held, r.Service)
+	}
 	changed := both(c.ledger.Tick(now), c.ledger.Set(r))
 	decision, _ := c.ledger.Decision(key(name))
 	if len(changed.Services)+len(changed.Reservations) > 0 {

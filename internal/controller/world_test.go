@@ -430,7 +430,7 @@ func (r *records) Lookup(a netip.Addr) (record.Entry, bool) {
 func (r *records) All() iter.Seq[record.Entry] {
 	return func(yield func(record.Entry) bool) {
 		for _, b := range r.blocks {
-			for _, e := range b.Entries() {
+			for e := range b.All() {
 				if !yield(e) {
 					return
 				}

@@ -29,6 +29,16 @@ type secretsAPI interface {
 	Create(ctx context.Context, o client.Object, _ ...client.CreateOption) error
 }
 
+// directAPI reads from the API server what the manager's own client reads from its caches.
+type directAPI struct {
+	client.Reader
+	writer client.Writer
+}
+
+func (d directAPI) Create(ctx context.Context, o client.Object, opts ...client.CreateOption) error {
+	return d.writer.Create(ctx, o, opts...)
+}
+
 // gossipKey sees to it that there is a Secret with the key of the speakers' gossip.
 type gossipKey struct {
 	api    secretsAPI

@@ -30,7 +30,7 @@ func (c *Cluster) WriteL2Status(ctx context.Context, owner *corev1.Service, stat
 	if err != nil {
 		return fmt.Errorf("encode ServiceL2Status %s/%s: %w", owner.Namespace, owner.Name, err)
 	}
-	target := &v1beta1.ServiceL2Status{ObjectMeta: metav1.ObjectMeta{Namespace: owner.Namespace, Name: owner.Name}}
+	target := metadataOf(v1beta1.GroupVersion.WithKind("ServiceL2Status"), owner.Namespace, owner.Name)
 	err = c.manager.GetClient().Patch(ctx, target, client.RawPatch(types.ApplyPatchType, data),
 		client.ForceOwnership, client.FieldOwner(speakerFieldManager))
 	if err != nil {

@@ -11,20 +11,14 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
 	"github.com/lanyard-lb/lanyard/internal/record"
 )
-
-// recordsAPI is what Records need of the API server. Reads must come from it and not from a cache.
-type recordsAPI interface {
-	Get(ctx context.Context, key client.ObjectKey, o client.Object, _ ...client.GetOption) error
-	List(ctx context.Context, list client.ObjectList, _ ...client.ListOption) error
-	Create(ctx context.Context, o client.Object, _ ...client.CreateOption) error
-	Update(ctx context.Context, o client.Object, _ ...client.UpdateOption) error
-}
 
 // Records are the durable memory of who holds which address: one IPAllocationRecord for each block of 64.
 // They are what fences controllers off from each other, if their users keep to these rules:
@@ -55,28 +49,18 @@ type Records struct {
 	term *term // nil before Load
 }
 
-// directAPI reads from the API server what the manager's own client reads from its caches.
-type directAPI struct {
-	client.Reader
-	writer client.Writer
-}
-
-func (d directAPI) Create(ctx context.Context, o client.Object, opts ...client.CreateOption) error {
-	return d.writer.Create(ctx, o, opts...)
-}
-
-func (d directAPI) Update(ctx context.Context, o client.Object, opts ...client.UpdateOption) error {
-	return d.writer.Update(ctx, o, opts...)
-}
-
 // NewRecords returns Records for a class of Services that know nothing until Load. Neither needs Run.
-func (c *Cluster) NewRecords(class string) *Records {
+func (c *Cluster) NewRecords(class string) (*Records, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
-	api := directAPI{Reader: c.manager.GetAPIReader(), writer: c.manager.GetClient()}
-	return newRecords(api, class, host+"_"+string(uuid.NewUUID()), c.logger)
+	kind, codecs := v1beta1.GroupVersion.WithKind("IPAllocationRecord"), serializer.NewCodecFactory(c.manager.GetScheme())
+	api, err := apiutil.RESTClientForGVK(kind, false, false, c.manager.GetConfig(), codecs, c.manager.GetHTTPClient())
+	if err != nil {
+		return nil, fmt.Errorf("prepare the connection for allocation records: %w", err)
+	}
+	return newRecords(recordsClient{c.manager.GetAPIReader(), api}, class, host+"_"+string(uuid.NewUUID()), c.logger), nil
 }
 
 func newRecords(api recordsAPI, class, writer string, logger log.Logger) *Records {

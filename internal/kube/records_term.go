@@ -21,9 +21,9 @@ type term struct {
 
 	mu       sync.RWMutex // guards the rest
 	slots    map[netip.Prefix]*slot
-	blocks   map[netip.Prefix]record.Block // as they were last read or written
-	versions map[netip.Prefix]string       // the resourceVersions of those
-	byName   map[record.Holder]map[netip.Addr]bool
+	blocks   map[netip.Prefix]record.Block  // as they were last read or written
+	versions map[netip.Prefix]string        // the resourceVersions of those
+	byName   map[record.Holder][]netip.Addr // what the holder has, by its name; sorted
 }
 
 func newTerm(r *Records) *term {
@@ -32,7 +32,7 @@ func newTerm(r *Records) *term {
 		slots:    map[netip.Prefix]*slot{},
 		blocks:   map[netip.Prefix]record.Block{},
 		versions: map[netip.Prefix]string{},
-		byName:   map[record.Holder]map[netip.Addr]bool{},
+		byName:   map[record.Holder][]netip.Addr{},
 	}
 }
 
@@ -69,23 +69,28 @@ func (t *term) publish(b record.Block, version string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.versions[b.Prefix] = version
-	for _, e := range t.blocks[b.Prefix].Entries() {
-		for _, h := range e.Holders {
-			delete(t.byName[h.Named()], e.Addr)
-			if len(t.byName[h.Named()]) == 0 {
-				delete(t.byName, h.Named())
-			}
+	for before, after := range b.Since(t.blocks[b.Prefix]) {
+		for _, h := range before.Holders {
+			t.index(h.Named(), before.Addr, false)
 		}
-	}
-	for _, e := range b.Entries() {
-		for _, h := range e.Holders {
-			if t.byName[h.Named()] == nil {
-				t.byName[h.Named()] = map[netip.Addr]bool{}
-			}
-			t.byName[h.Named()][e.Addr] = true
+		for _, h := range after.Holders {
+			t.index(h.Named(), after.Addr, true)
 		}
 	}
 	t.blocks[b.Prefix] = b
+}
+
+// index notes whether a holder has an address. mu is held.
+func (t *term) index(named record.Holder, a netip.Addr, has bool) {
+	list := t.byName[named]
+	switch at, had := slices.BinarySearchFunc(list, a, netip.Addr.Compare); {
+	case has && !had: // readers may have the list as it was
+		t.byName[named] = slices.Insert(slices.Clip(list), at, a)
+	case had && !has && len(list) == 1:
+		delete(t.byName, named)
+	case had && !has:
+		t.byName[named] = slices.Concat(list[:at], list[at+1:])
+	}
 }
 
 func (t *term) lookup(a netip.Addr) (record.Entry, bool) {
@@ -111,7 +116,7 @@ func (r *Records) HeldBy(holder record.Holder) []record.Entry {
 		return nil
 	}
 	t.mu.RLock()
-	addrs := slices.SortedFunc(maps.Keys(t.byName[holder.Named()]), netip.Addr.Compare)
+	addrs := t.byName[holder.Named()]
 	t.mu.RUnlock()
 	var entries []record.Entry
 	for _, a := range addrs {
@@ -135,7 +140,7 @@ func (r *Records) All() iter.Seq[record.Entry] {
 		})
 		t.mu.RUnlock()
 		for _, b := range blocks {
-			for _, e := range b.Entries() {
+			for e := range b.All() {
 				if !yield(e) {
 					return
 				}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"pgregory.net/rapid"
 
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
 	"github.com/lanyard-lb/lanyard/internal/record"
@@ -339,4 +340,45 @@ func TestFewRequests(t *testing.T) {
 			t.Errorf("%s: %d reads and %d writes, want %d and %d", tc.name, s.reads, s.writes, tc.reads, tc.writes)
 		}
 	}
+}
+
+// TestHeldByIsWhatAllSays: who holds what is the same by name and by address, whatever is committed and learnt.
+func TestHeldByIsWhatAllSays(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		ctx, api := context.Background(), newServer()
+		r := newRecords(api, "", "writer", log.NewNopLogger())
+		if err := r.Load(ctx); err != nil {
+			t.Fatal(err)
+		}
+		names := []string{"a", "b", "c"}
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			ip := netip.AddrFrom4([4]byte{10, 0, 0, rapid.SampledFrom([]byte{1, 2, 3, 70, 71}).Draw(t, "address")})
+			h := holder(rapid.SampledFrom(names).Draw(t, "name"))
+			switch rapid.IntRange(0, 5).Draw(t, "what") {
+			case 0, 1, 2:
+				_ = r.Commit(ctx, record.Hold(ip, h, "lan", time.Unix(1, 0), holder("a"), holder("b"), holder("c")))
+			case 3, 4:
+				_ = r.Commit(ctx, record.Release(ip, h, time.Unix(2, 0)))
+			case 5:
+				if err := r.Load(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, name := range names {
+				var want, got []netip.Addr
+				for e := range r.All() {
+					if slices.ContainsFunc(e.Holders, func(h record.Holding) bool { return h.Same(holder(name)) }) {
+						want = append(want, e.Addr)
+					}
+				}
+				for _, e := range r.HeldBy(holder(name)) {
+					got = append(got, e.Addr)
+				}
+				_, known := r.current().byName[holder(name).Named()]
+				if !slices.Equal(got, want) || known != (len(want) > 0) {
+					t.Fatalf("%s holds %v (it is known: %v), by all there is %v", name, got, known, want)
+				}
+			}
+		}
+	})
 }

@@ -87,8 +87,8 @@ func (s *server) List(ctx context.Context, list client.ObjectList, _ ...client.L
 	return nil
 }
 
-func (s *server) Create(ctx context.Context, o client.Object, _ ...client.CreateOption) error {
-	return s.write(ctx, o.(*v1beta1.IPAllocationRecord), func(stored *v1beta1.IPAllocationRecord) error {
+func (s *server) Create(ctx context.Context, o *v1beta1.IPAllocationRecord) error {
+	return s.write(ctx, o, func(stored *v1beta1.IPAllocationRecord) error {
 		if stored != nil {
 			return apierrors.NewAlreadyExists(recordsResource, o.GetName())
 		}
@@ -96,8 +96,8 @@ func (s *server) Create(ctx context.Context, o client.Object, _ ...client.Create
 	})
 }
 
-func (s *server) Update(ctx context.Context, o client.Object, _ ...client.UpdateOption) error {
-	return s.write(ctx, o.(*v1beta1.IPAllocationRecord), func(stored *v1beta1.IPAllocationRecord) error {
+func (s *server) Update(ctx context.Context, o *v1beta1.IPAllocationRecord) error {
+	return s.write(ctx, o, func(stored *v1beta1.IPAllocationRecord) error {
 		if stored == nil {
 			return apierrors.NewNotFound(recordsResource, o.GetName())
 		}

@@ -154,6 +154,7 @@ func (s *slot) store(ctx context.Context, next record.Block) error {
 	switch {
 	case err == nil:
 		s.object, s.view = o.ObjectMeta, next
+		s.object.ManagedFields = nil
 		s.term.publish(next, o.ResourceVersion)
 		return nil
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), exists && apierrors.IsNotFound(err):

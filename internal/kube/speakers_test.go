@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
@@ -189,4 +191,33 @@ func TestNodeEvents(t *testing.T) {
 	if got := cut("short", longestNote); got != "short" {
 		t.Errorf("cut a short note to %q", got)
 	}
+}
+
+// TestGoodNewsIsNotAFlood: of many events that say that all is well some are recorded, of warnings all.
+func TestGoodNewsIsNotAFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		recorder := events.NewFakeRecorder(10_000)
+		tell := (&Cluster{manager: direct{events: recorder}}).Events("lanyard-controller")
+		count := func(eventType string) int {
+			for range 2000 {
+				tell(&corev1.Service{}, eventType, "Reason", "Act", "note")
+			}
+			n := 0
+			for len(recorder.Events) > 0 {
+				<-recorder.Events
+				n++
+			}
+			return n
+		}
+		if n := count(corev1.EventTypeNormal); n != goodNewsAtOnce {
+			t.Errorf("%d of 2000 are recorded, want %d", n, goodNewsAtOnce)
+		}
+		time.Sleep(time.Second) // of the test's own clock
+		if n := count(corev1.EventTypeNormal); n != goodNewsPerSecond {
+			t.Errorf("%d of 2000 are recorded a second later, want %d", n, goodNewsPerSecond)
+		}
+		if n := count(corev1.EventTypeWarning); n != 2000 {
+			t.Errorf("%d of 2000 warnings are recorded", n)
+		}
+	})
 }

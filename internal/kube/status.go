@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -29,12 +31,19 @@ func (c *Cluster) WriteServiceStatus(ctx context.Context, seen *corev1.Service, 
 	if err != nil {
 		return err
 	}
-	target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: seen.Namespace, Name: seen.Name}}
+	target := metadataOf(corev1.SchemeGroupVersion.WithKind("Service"), seen.Namespace, seen.Name)
 	err = c.manager.GetClient().Status().Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, patch))
 	if err != nil {
 		return fmt.Errorf("write the status of Service %s/%s: %w", seen.Namespace, seen.Name, err)
 	}
 	return nil
+}
+
+// metadataOf is the target of a patch whose answer nobody reads: the API server sends no more of the object than that.
+func metadataOf(kind schema.GroupVersionKind, namespace, name string) *metav1.PartialObjectMetadata {
+	o := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	o.SetGroupVersionKind(kind)
+	return o
 }
 
 func servicePatch(seen *corev1.Service, s ServiceStatus) ([]byte, error) {
@@ -79,7 +88,11 @@ func (c *Cluster) merge(ctx context.Context, seen client.Object, metadata, body 
 	if err != nil {
 		return fmt.Errorf("encode a change of %T %s: %w", seen, seen.GetName(), err)
 	}
-	target := seen.DeepCopyObject().(client.Object)
+	kind, err := c.manager.GetClient().GroupVersionKindFor(seen)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", seen.GetName(), err)
+	}
+	target := metadataOf(kind, seen.GetNamespace(), seen.GetName())
 	if err := patch(ctx, target, client.RawPatch(types.MergePatchType, data)); err != nil {
 		return fmt.Errorf("write %T %s: %w", seen, seen.GetName(), err)
 	}
@@ -89,11 +102,22 @@ func (c *Cluster) merge(ctx context.Context, seen client.Object, metadata, body 
 // longestNote is how many bytes of a note an event may have.
 const longestNote = 1024
 
+// Of events that say that all is well so many are recorded at once, and per second from then on: each is a request, and
+// the condition says the same. When many Services are given addresses at the same time, these come first.
+const (
+	goodNewsAtOnce    = 100
+	goodNewsPerSecond = 20
+)
+
 // Events returns a function that records an event on an object. action is a verb in CamelCase. Notes that are
-// too long for an event are cut.
+// too long for an event are cut. Of many Normal events in short time some are left out; Warnings never are.
 func (c *Cluster) Events(component string) func(on client.Object, eventType, reason, action, note string) {
 	recorder := c.manager.GetEventRecorder(component)
+	limit := rate.NewLimiter(goodNewsPerSecond, goodNewsAtOnce)
 	return func(on client.Object, eventType, reason, action, note string) {
+		if eventType == corev1.EventTypeNormal && !limit.Allow() {
+			return
+		}
 		recorder.Eventf(on, nil, eventType, reason, action, "%s", cut(note, longestNote))
 	}
 }

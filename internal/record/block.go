@@ -2,6 +2,7 @@ package record
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -94,7 +95,16 @@ func (e Entry) HeldFor(h Holder, class string) bool {
 type Block struct {
 	Prefix  netip.Prefix
 	terms   map[string]Term
-	entries map[netip.Addr]Entry
+	entries []*Entry // by the last bits of their addresses; nil where nothing is known. Clones share them: none is changed
+}
+
+// size is how many addresses a block has.
+const size = 64
+
+// place returns where the entry of an address is, in the block that the address belongs to.
+func place(a netip.Addr) int {
+	last := a.As16()[15]
+	return int(last % size)
 }
 
 // Term is the time that one controller is in office for.
@@ -135,25 +145,66 @@ func Name(block netip.Prefix) string { return v1beta1.RecordName(block) }
 
 // New returns an empty block.
 func New(prefix netip.Prefix) Block {
-	return Block{Prefix: prefix, terms: map[string]Term{}, entries: map[netip.Addr]Entry{}}
+	return Block{Prefix: prefix, terms: map[string]Term{}, entries: make([]*Entry, size)}
 }
 
 // Clone returns a block that can be changed without changing this one.
 func (b Block) Clone() Block {
-	b.terms, b.entries = maps.Clone(b.terms), maps.Clone(b.entries)
+	b.terms, b.entries = maps.Clone(b.terms), slices.Clone(b.entries)
 	return b
 }
 
 // Lookup returns what is known of an address.
 func (b Block) Lookup(a netip.Addr) (Entry, bool) {
-	e, known := b.entries[a]
-	return e, known
+	if !b.Prefix.Contains(a) || b.entries[place(a)] == nil {
+		return Entry{}, false
+	}
+	return *b.entries[place(a)], true
 }
 
-// Len returns the number of addresses that something is known of.
-func (b Block) Len() int { return len(b.entries) }
+// set replaces the entry of an address of the block.
+func (b Block) set(e Entry) { b.entries[place(e.Addr)] = &e }
 
-// Entries returns all entries in the order of their addresses.
-func (b Block) Entries() []Entry {
-	return slices.SortedFunc(maps.Values(b.entries), func(x, y Entry) int { return x.Addr.Compare(y.Addr) })
+// Len returns the number of addresses that something is known of.
+func (b Block) Len() int {
+	n := 0
+	for range b.All() {
+		n++
+	}
+	return n
+}
+
+// All yields all entries in the order of their addresses.
+func (b Block) All() iter.Seq[Entry] {
+	return func(yield func(Entry) bool) {
+		for _, e := range b.entries {
+			if e != nil && !yield(*e) {
+				return
+			}
+		}
+	}
+}
+
+// Since yields what has changed since an earlier state of the block: each entry as it was and as it is, the zero Entry
+// for none. Some of those it yields may be the same.
+func (b Block) Since(old Block) iter.Seq2[Entry, Entry] {
+	return func(yield func(Entry, Entry) bool) {
+		for i, now := range b.entries {
+			var before, after Entry
+			if now != nil {
+				after = *now
+			}
+			if old.entries != nil {
+				if old.entries[i] == now {
+					continue
+				}
+				if old.entries[i] != nil {
+					before = *old.entries[i]
+				}
+			}
+			if !yield(before, after) {
+				return
+			}
+		}
+	}
 }

@@ -73,7 +73,7 @@ func (b Block) Apply(c Change) (changed bool, err error) {
 	if !b.Prefix.Contains(c.Addr) {
 		return false, fmt.Errorf("address %s does not belong to block %s", c.Addr, b.Prefix)
 	}
-	e := b.entries[c.Addr]
+	e, _ := b.Lookup(c.Addr)
 	e.Addr = c.Addr
 	c.At = whole(c.At)
 	if c.Let {
@@ -82,7 +82,7 @@ func (b Block) Apply(c Change) (changed bool, err error) {
 		return false, err
 	}
 	if changed {
-		b.entries[c.Addr] = e
+		b.set(e)
 	}
 	return changed, nil
 }

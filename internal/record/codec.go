@@ -25,7 +25,7 @@ func Decode(prefix netip.Prefix, o *v1beta1.IPAllocationRecord) (Block, error) {
 	}
 	for i, a := range o.Allocations {
 		e, err := decodeEntry(prefix, a)
-		if _, twice := b.entries[e.Addr]; twice && e.Addr.IsValid() {
+		if _, twice := b.Lookup(e.Addr); twice {
 			err = errors.Join(err, fmt.Errorf("address: %s stands there twice; the first one counts", e.Addr))
 			e = Entry{}
 		}
@@ -33,7 +33,7 @@ func Decode(prefix netip.Prefix, o *v1beta1.IPAllocationRecord) (Block, error) {
 			faults = append(faults, fmt.Errorf("allocations[%d]: %w", i, err))
 		}
 		if e.Addr.IsValid() && (len(e.Holders) > 0 || len(e.Previous) > 0 || !e.Released.IsZero()) {
-			b.entries[e.Addr] = e
+			b.set(e)
 		}
 	}
 	if len(faults) > 0 {
@@ -108,7 +108,7 @@ func (b Block) Encode() *v1beta1.IPAllocationRecord {
 		}
 		o.Terms = append(o.Terms, term)
 	}
-	for _, e := range b.Entries() {
+	for e := range b.All() {
 		a := v1beta1.Allocation{Address: e.Addr.String(), Pool: e.Pool}
 		for _, h := range e.Holders {
 			a.Holders = append(a.Holders, v1beta1.AllocationHolder{

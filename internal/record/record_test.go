@@ -217,8 +217,41 @@ func TestProperties(t *testing.T) {
 				t.Fatalf("%+v is not told by the encoding", c)
 			}
 			check(t, block, twin)
+			again, _ := Decode(block.Prefix, block.Encode())
+			for _, old := range []Block{before, again, New(block.Prefix), {}} {
+				checkSince(t, block, old)
+			}
 		}
 	})
+}
+
+// checkSince: an old state and what has changed since make the new one.
+func checkSince(t *rapid.T, b, old Block) {
+	all := map[netip.Addr]Entry{}
+	for e := range old.All() {
+		all[e.Addr] = e
+	}
+	for before, after := range b.Since(old) {
+		if before.Addr.IsValid() {
+			if !reflect.DeepEqual(all[before.Addr], before) {
+				t.Fatalf("%s was %s, and is said to have been %s", before.Addr, show(all[before.Addr]), show(before))
+			}
+			delete(all, before.Addr)
+		}
+		if after.Addr.IsValid() {
+			all[after.Addr] = after
+		}
+	}
+	n := 0
+	for e := range b.All() {
+		n++
+		if !reflect.DeepEqual(all[e.Addr], e) {
+			t.Fatalf("%s is %s, and what has changed since makes it %s", e.Addr, show(e), show(all[e.Addr]))
+		}
+	}
+	if n != len(all) || n != b.Len() {
+		t.Fatalf("%d entries, %d by what has changed since; Len says %d", n, len(all), b.Len())
+	}
 }
 
 // classed is a holder and the class it holds by.
