@@ -29,32 +29,27 @@ func (r *Results) add(figures []Figure) {
 	}
 }
 
-// Table writes a line for each figure, and beneath it one for each further implementation.
+// Table writes a line for each figure, beneath it one for each further implementation, and at the end what the limits are.
 func Table(w io.Writer, all []Results) {
-	header := []string{"figure", "", "n", "value", "lowest to highest", "limit", "ratio", "goal", "met", "the limit is"}
-	lines := [][]string{header}
-	var names []string
-	for _, r := range all {
-		for _, f := range r.Figures {
-			if !slices.Contains(names, f.Name) {
-				names = append(names, f.Name)
-			}
-		}
-	}
-	for _, name := range names {
-		first := true
+	lines := [][]string{{"figure", "", "n", "value", "lowest to highest", "limit", "ratio", "goal", "met"}}
+	var limits []string
+	for _, name := range figureNames(all) {
+		called := name
 		for _, r := range all {
-			for _, f := range r.Figures {
-				if f.Name != name {
-					continue
-				}
-				line := f.line()
-				if line[1] = r.Implementation; !first {
-					line[0], line[len(line)-1] = "", ""
-				}
-				first = false
-				lines = append(lines, line)
+			i := slices.IndexFunc(r.Figures, func(f Figure) bool { return f.Name == name })
+			if i < 0 {
+				continue
 			}
+			f := r.Figures[i]
+			line := f.line()
+			line[0], line[1], called = called, r.Implementation, ""
+			if len(f.Limit) > 0 {
+				if !slices.Contains(limits, f.Of) {
+					limits = append(limits, f.Of)
+				}
+				line[5] += " " + mark(slices.Index(limits, f.Of))
+			}
+			lines = append(lines, line)
 		}
 	}
 	if len(all) == 1 {
@@ -63,19 +58,42 @@ func Table(w io.Writer, all []Results) {
 		}
 	}
 	align(w, lines)
+	for i, limit := range limits {
+		fmt.Fprintf(w, "limit %s: %s\n", mark(i), limit)
+	}
+}
+
+// mark is a letter, or more, that stands for a limit.
+func mark(i int) string {
+	if i >= 26 {
+		return mark(i/26-1) + mark(i%26)
+	}
+	return string(rune('a' + i))
+}
+
+// figureNames are those of all implementations, each once.
+func figureNames(all []Results) (names []string) {
+	for _, r := range all {
+		for _, f := range r.Figures {
+			if !slices.Contains(names, f.Name) {
+				names = append(names, f.Name)
+			}
+		}
+	}
+	return names
 }
 
 // line is what the table says of a figure; the second cell is for the implementation.
 func (f Figure) line() []string {
-	line := []string{f.Name, "", strconv.Itoa(len(f.Ours)), "-", "", "", "", f.Goal.String(), f.Met(), ""}
+	line := []string{f.Name, "", strconv.Itoa(len(f.Ours)), "-", "", "", "", f.Goal.String(), f.Met()}
 	if len(f.Ours) > 0 {
-		line[3] = number(f.Counts(f.Ours)) + " " + f.Unit
+		line[3] = strings.TrimSpace(number(f.Counts(f.Ours)) + " " + f.Unit)
 	}
 	if len(f.Ours) > 1 {
 		line[4] = number(slices.Min(f.Ours)) + " to " + number(slices.Max(f.Ours))
 	}
 	if len(f.Limit) > 0 {
-		line[5], line[6], line[9] = number(f.Counts(f.Limit))+" "+f.Unit, number(f.Ratio()), f.Of
+		line[5], line[6] = strings.TrimSpace(number(f.Counts(f.Limit))+" "+f.Unit), number(f.Ratio())
 	}
 	return line
 }
@@ -88,7 +106,7 @@ func number(v float64) string {
 	return strconv.FormatFloat(v, 'f', max(0, 2-int(math.Floor(math.Log10(math.Abs(v))))), 64)
 }
 
-// align writes columns two spaces apart: the first to the left, numbers to the right.
+// align writes columns two spaces apart: the first to the left, the others to the right.
 func align(w io.Writer, lines [][]string) {
 	widths := make([]int, len(lines[0]))
 	for _, line := range lines {
@@ -100,8 +118,7 @@ func align(w io.Writer, lines [][]string) {
 		var out strings.Builder
 		for i, cell := range line {
 			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
-			left := i == 0 || i == len(line)-1
-			if left {
+			if i == 0 {
 				out.WriteString(cell + pad)
 			} else {
 				out.WriteString(pad + cell)

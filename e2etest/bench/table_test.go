@@ -5,6 +5,14 @@ import (
 	"testing"
 )
 
+func TestMark(t *testing.T) {
+	for i, want := range map[int]string{0: "a", 25: "z", 26: "aa", 51: "az", 52: "ba"} {
+		if have := mark(i); have != want {
+			t.Errorf("limit %d is marked %s, want %s", i, have, want)
+		}
+	}
+}
+
 // TestTable: what counts stands beside its limit and goal, and implementations beneath each other.
 func TestTable(t *testing.T) {
 	ours := Results{Implementation: "a"}
@@ -17,7 +25,7 @@ func TestTable(t *testing.T) {
 		all   []Results
 		lines []string
 	}{
-		{[]Results{ours}, []string{"all assigned 3 3.00 s 2.00 to 4.00 2.00 s 1.50 ≤ 1.4 × no bare patches", "lost 2 0 requests 0 to 0 none yes", "memory 0 -"}},
+		{[]Results{ours}, []string{"all assigned 3 3.00 s 2.00 to 4.00 2.00 s a 1.50 ≤ 1.4 × no", "limit a: bare patches", "lost 2 0 requests 0 to 0 none yes", "memory 0 -"}},
 		{[]Results{ours, theirs}, []string{"all assigned a 3 3.00 s", "b 1 50.0 s ≤ 1.4 × no", "lost a 2"}},
 	} {
 		var out strings.Builder
