@@ -441,13 +441,21 @@ func (p *Plan) deletePool() *Deed {
 	}}
 }
 
+// badPool makes a pool that can hand out nothing, and badAdvertisement one that cannot be read, or takes it away: neither must harm others.
 func (p *Plan) badPool() *Deed {
-	if p.w.bad = !p.w.bad; !p.w.bad {
-		return &Deed{Name: "delete pool", On: badPool, Do: func(ctx context.Context, st *Stage) error { return st.delete(ctx, poolsResource, "", badPool) }}
+	return p.badObject("pool", &p.w.badPool, poolsResource, "IPAddressPool", map[string]any{"addresses": []any{"10.77.0.11-10.77.0.12"}})
+}
+
+func (p *Plan) badAdvertisement() *Deed {
+	return p.badObject("advertisement", &p.w.badAdvertisement, advertsResource, "L2Advertisement", map[string]any{"nodeSelectors": []any{
+		map[string]any{"matchExpressions": []any{map[string]any{"key": "not a key", "operator": "In", "values": []any{"x"}}}}}})
+}
+
+func (p *Plan) badObject(what string, is *bool, of resource, kind string, spec map[string]any) *Deed {
+	if *is = !*is; !*is {
+		return &Deed{Name: "delete " + what, On: bad, Do: func(ctx context.Context, st *Stage) error { return st.delete(ctx, of, "", bad) }}
 	}
-	return &Deed{Name: "create bad pool", On: badPool, Do: func(ctx context.Context, st *Stage) error {
-		return st.create(ctx, poolsResource, "IPAddressPool", "", badPool, map[string]any{"addresses": []any{"10.77.0.11-10.77.0.12"}})
-	}}
+	return &Deed{Name: "create bad " + what, On: bad, Do: func(ctx context.Context, st *Stage) error { return st.create(ctx, of, kind, "", bad, spec) }}
 }
 
 // Advertisements.

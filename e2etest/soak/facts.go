@@ -163,6 +163,8 @@ type Advert struct {
 	Selectors []map[string]string // of nodes; empty: all
 	Services  []map[string]string // selectors of Services; empty: all
 	Withdraw  bool
+	Ready     Condition
+	Current   bool // Ready is about the present spec
 }
 
 func matchesAny(selectors []map[string]string, labels map[string]string) bool {
@@ -252,7 +254,7 @@ func (f *Facts) MayAnnounce(ip netip.Addr, holders []*Service) (nodes map[string
 	pool := f.PoolOf(ip)
 	for _, ad := range f.Advertisements {
 		selected := slices.ContainsFunc(holders, func(s *Service) bool { return matchesAny(ad.Services, s.Labels) })
-		covers := pool == nil || len(ad.Pools) == 0 || slices.Contains(ad.Pools, pool.Name)
+		covers := ad.Name != bad && (pool == nil || len(ad.Pools) == 0 || slices.Contains(ad.Pools, pool.Name))
 		if selected && covers {
 			ads = append(ads, ad)
 		}

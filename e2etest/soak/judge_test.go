@@ -34,7 +34,7 @@ func newScene() *scene {
 
 // someFacts are a Service with two addresses, one that has none and says why, and an advertisement for all nodes.
 func someFacts() *Facts {
-	f := &Facts{Services: map[string]*Service{}, Pools: map[string]*Pool{}, Advertisements: map[string]*Advert{"wide": {Name: "wide"}},
+	f := &Facts{Services: map[string]*Service{}, Pools: map[string]*Pool{}, Advertisements: map[string]*Advert{"wide": {Name: "wide", Current: true, Ready: Condition{Status: "True", Reason: "InForce"}}},
 		Reservations: map[string]*Reservation{}, Nodes: map[string]*Node{}, Endpoints: map[string][]Endpoint{}, Reports: map[string]*L2Status{}}
 	for i, n := range testNodes {
 		f.Nodes[n] = &Node{Name: n, Labels: map[string]string{zoneLabel: []string{"a", "b"}[i%2]}}

@@ -45,23 +45,23 @@ type Plan struct {
 
 // world is what the plan believes there is: what it has ordered.
 type world struct {
-	services []*planned
-	gone     []string // names of Services that were deleted, to come back
-	made     int
-	pools    [blocks]*plannedPool // nil: deleted
-	wide     bool                 // the advertisement of all pools exists
-	narrow   bool
-	bad      bool
-	reserved [3]bool
-	pods     []*plannedPod
-	podsMade int
-	excluded map[string]string // node to how
-	cordoned map[string]bool
-	zones    map[string]string
-	trouble  map[string]Kind // node
-	noAPI    bool
-	down     map[int]bool // controllers
-	squatted map[netip.Addr]bool
+	services                  []*planned
+	gone                      []string // names of Services that were deleted, to come back
+	made                      int
+	pools                     [blocks]*plannedPool // nil: deleted
+	wide                      bool                 // the advertisement of all pools exists
+	narrow                    bool
+	badPool, badAdvertisement bool
+	reserved                  [3]bool
+	pods                      []*plannedPod
+	podsMade                  int
+	excluded                  map[string]string // node to how
+	cordoned                  map[string]bool
+	zones                     map[string]string
+	trouble                   map[string]Kind // node
+	noAPI                     bool
+	down                      map[int]bool // controllers
+	squatted                  map[netip.Addr]bool
 }
 
 type planned struct {
@@ -271,6 +271,7 @@ func cast() []choice {
 		{3, api, (*Plan).deleteWide},
 		{8, api, (*Plan).editNarrow},
 		{3, api, (*Plan).badPool},
+		{3, api, (*Plan).badAdvertisement},
 		{8, api, (*Plan).reservation},
 		{10, api, (*Plan).excludeNode},
 		{6, api, (*Plan).cordon},

@@ -54,6 +54,9 @@ func (r Rest) Disagreements() []string {
 	for _, name := range slices.Sorted(maps.Keys(r.Facts.Pools)) {
 		d.pool(r.Facts.Pools[name])
 	}
+	for _, name := range slices.Sorted(maps.Keys(r.Facts.Advertisements)) {
+		d.advertisement(r.Facts.Advertisements[name])
+	}
 	d.records()
 	return d.list
 }
@@ -340,8 +343,8 @@ func (d *disagreements) pool(p *Pool) {
 		d.say("pool %s has no condition Ready about its present spec: %+v", p.Name, p.Ready)
 		return
 	}
-	if p.Name == badPool {
-		if p.Ready.Status != "False" || p.Ready.Reason != "NothingLeft" {
+	if p.Name == bad {
+		if p.Ready.Reason != "NothingLeft" {
 			d.say("pool %s lists the nodes' own addresses, and says Ready %+v", p.Name, p.Ready)
 		}
 		return
@@ -373,6 +376,14 @@ func (d *disagreements) pool(p *Pool) {
 		if have != want || kept < 0 || kept > remembered || kept > 0 && !p.Retains {
 			d.say("pool %s counts %+v of IPv%d, want %+v; %d are kept, of %d that the records know and nobody holds", p.Name, have, family, want, kept, remembered)
 		}
+	}
+}
+
+// advertisement checks what is said of one: UnknownPool and NoNode are warnings, with which it is in force.
+func (d *disagreements) advertisement(a *Advert) {
+	in := a.Ready.Status == "True" || a.Ready.Reason == "UnknownPool" || a.Ready.Reason == "NoNode"
+	if !a.Current || in != (a.Name != bad) || !in && a.Ready.Reason != "InvalidSelector" {
+		d.say("advertisement %s says Ready %+v, about its present spec: %t", a.Name, a.Ready, a.Current)
 	}
 }
 
@@ -454,5 +465,5 @@ func (s Span) size() int {
 
 const (
 	annotationSpill = "lanyard.dev/sharing-spill"
-	badPool         = "bad"
+	bad             = "bad" // a pool and an advertisement that are faulty
 )

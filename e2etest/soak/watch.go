@@ -382,12 +382,17 @@ func (e *Eye) takeAdvert(o *unstructured.Unstructured, gone bool) error {
 			ServiceSelectors labelSelectors
 			NoEndpoints      string
 		}
+		Status struct{ Conditions conditions }
 	}
 	if err := decode(o, &have); err != nil {
 		return err
 	}
-	put(e, e.facts.Advertisements, o.GetName(), &Advert{Name: o.GetName(), Pools: have.Spec.IPAddressPools,
-		Selectors: have.Spec.NodeSelectors.maps(), Services: have.Spec.ServiceSelectors.maps(), Withdraw: have.Spec.NoEndpoints == "Withdraw"}, gone)
+	a := &Advert{Name: o.GetName(), Pools: have.Spec.IPAddressPools, Selectors: have.Spec.NodeSelectors.maps(),
+		Services: have.Spec.ServiceSelectors.maps(), Withdraw: have.Spec.NoEndpoints == "Withdraw"}
+	var generation int64
+	a.Ready, generation = have.Status.Conditions.find("Ready")
+	a.Current = generation == o.GetGeneration()
+	put(e, e.facts.Advertisements, a.Name, a, gone)
 	return nil
 }
 
