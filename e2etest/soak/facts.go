@@ -183,10 +183,10 @@ func matchesAny(selectors []map[string]string, labels map[string]string) bool {
 
 // Reservation is an IPReservation.
 type Reservation struct {
-	Name, Namespace, Version string
-	Addresses                []netip.Addr
-	Held                     []netip.Addr
-	Ready                    Condition
+	Name, Namespace string
+	Addresses       []netip.Addr
+	Held            []netip.Addr
+	Ready           Condition
 }
 
 // Node is a Node.
@@ -246,8 +246,8 @@ func (f *Facts) served(s *Service) (nodes map[string]bool) {
 	return nodes
 }
 
-// MayAnnounce are the nodes that may announce an address which these Services hold, whether or not their speakers are well, by the
-// rules of docs/layer2.md, "Which nodes"; with none, why.
+// MayAnnounce are the nodes that may announce an address which these Services hold, whether or not their speakers are
+// well, by the rules of docs/layer2.md, "Which nodes"; with none, why.
 func (f *Facts) MayAnnounce(ip netip.Addr, holders []*Service) (nodes map[string]bool, why string) {
 	nodes = map[string]bool{}
 	var ads []*Advert

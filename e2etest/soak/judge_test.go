@@ -213,7 +213,8 @@ func TestKnowsBy(t *testing.T) {
 	want("n3", at(100), at(101).Add(catching+2*time.Second), true)
 }
 
-// TestJudgeMayLookLate: an address that came and went between two looks is answered for in the second, and nobody is to blame.
+// TestJudgeMayLookLate: an address that came and went between two looks is answered for in the second, and nobody is to
+// blame.
 func TestJudgeMayLookLate(t *testing.T) {
 	s := newScene()
 	s.edit(func(w *Service) { w.IPs = []netip.Addr{addrB} })
