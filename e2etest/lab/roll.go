@@ -12,9 +12,9 @@ import (
 // rollPace is the time between two questions of a roll call: many at once would be a flood, which no client makes.
 const rollPace = time.Millisecond
 
-// RollCall asks the LAN for many addresses one after the other as WhoHas does, over one socket, and returns the replies to each
-// that come until wait after the last question; addresses without a reply are left out. It takes as many milliseconds as there
-// are addresses, and wait. The time of a reply counts from the first question.
+// RollCall asks the LAN for many addresses one after the other as WhoHas does, over one socket, and returns the replies
+// to each that come until wait after the last question; addresses without a reply are left out. It takes as many
+// milliseconds as there are addresses, and wait. The time of a reply counts from the first question.
 func (l *Lab) RollCall(host string, ips []netip.Addr, wait time.Duration) (map[netip.Addr][]Answer, error) {
 	h := l.Host(host)
 	nic := h.NICs()[0]

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -27,9 +26,9 @@ func (p *Plan) population() *Deed {
 	s := p.w.services[i]
 	p.w.services = slices.Delete(p.w.services, i, i+1)
 	p.w.gone = append(p.w.gone, s.namespace+"/"+s.name)
-	return &Deed{Name: "delete service", On: s.namespace + "/" + s.name, Do: func(ctx context.Context, st *Stage) error {
+	return deed("delete service", s.namespace+"/"+s.name, func(ctx context.Context, st *Stage) error {
 		return st.deleteService(ctx, s.namespace, s.name)
-	}}
+	})
 }
 
 type edit func(*corev1.Service)
@@ -101,9 +100,9 @@ func (p *Plan) createService() *Deed {
 		with("gold", label("tier", "gold"))
 	}
 	p.w.services = append(p.w.services, s)
-	return &Deed{Name: "create service", On: s.namespace + "/" + s.name + words, Do: func(ctx context.Context, st *Stage) error {
+	return deed("create service", s.namespace+"/"+s.name+words, func(ctx context.Context, st *Stage) error {
 		return st.createService(ctx, s.namespace, s.name, edits)
-	}}
+	})
 }
 
 // someSharing is a sharing key, with or without leave to take a second address.
@@ -223,9 +222,9 @@ func toLoadBalancer(class string) edit {
 
 // editing makes a deed of edits of one Service.
 func editing(name string, s *planned, what string, edits ...edit) *Deed {
-	return &Deed{Name: "edit " + name, On: s.namespace + "/" + s.name + " " + what, Do: func(ctx context.Context, st *Stage) error {
+	return deed("edit "+name, s.namespace+"/"+s.name+" "+what, func(ctx context.Context, st *Stage) error {
 		return st.editService(ctx, s.namespace, s.name, edits)
-	}}
+	})
 }
 
 // anyService is one of a kind, or nil.
@@ -304,7 +303,9 @@ func (p *Plan) editReassign() *Deed {
 }
 
 func (p *Plan) editReservation() *Deed {
-	return p.editAnnotation("reservation", annotationReservation, func(*planned) string { return fmt.Sprintf("r%d", p.rand.IntN(len(p.w.reserved))) })
+	return p.editAnnotation("reservation", annotationReservation, func(*planned) string {
+		return fmt.Sprintf("r%d", p.rand.IntN(len(p.w.reserved)))
+	})
 }
 
 func (p *Plan) editSharing() *Deed {
@@ -368,374 +369,4 @@ func (p *Plan) editLabels() *Deed {
 	}
 	value := pick(p, []string{"", "gold"})
 	return editing("labels", s, "tier="+value, label("tier", value))
-}
-
-// Pools.
-
-func (x plannedPool) addresses(block int) []any {
-	return []any{fmt.Sprintf("%s-%s", addr4(block, 0), addr4(block, x.size4-1)), fmt.Sprintf("%s-%s", addr6(block, 0), addr6(block, x.size6-1))}
-}
-
-func (p *Plan) someSize() int { return 8 + p.rand.IntN(blockSize-8+1) }
-
-func (p *Plan) createPool(block int) *Deed {
-	pool := &plannedPool{p.someSize(), p.someSize()}
-	spec := map[string]any{"addresses": pool.addresses(block)}
-	return &Deed{Name: "create pool", On: fmt.Sprintf("%s %v", poolName(block), spec["addresses"]), NeedsAPI: true,
-		note: func() { p.w.pools[block] = pool }, Do: func(ctx context.Context, st *Stage) error {
-			return st.create(ctx, poolsResource, "IPAddressPool", "", poolName(block), spec)
-		}}
-}
-
-func (p *Plan) anyPool() (int, bool) {
-	var list []int
-	for b, x := range p.w.pools {
-		if x != nil {
-			list = append(list, b)
-		}
-	}
-	if len(list) == 0 {
-		return 0, false
-	}
-	return pick(p, list), true
-}
-
-func (p *Plan) resizePool() *Deed {
-	b, is := p.anyPool()
-	if !is {
-		return nil
-	}
-	pool := p.w.pools[b]
-	pool.size4, pool.size6 = p.someSize(), p.someSize()
-	return patching("resize pool", poolsResource, poolName(b), map[string]any{"addresses": pool.addresses(b)})
-}
-
-func patching(name string, resource resource, of string, spec map[string]any) *Deed {
-	return &Deed{Name: name, On: fmt.Sprintf("%s %v", of, spec), Do: func(ctx context.Context, st *Stage) error {
-		return st.patch(ctx, resource, "", of, map[string]any{"spec": spec})
-	}}
-}
-
-func (p *Plan) setPool() *Deed {
-	b, is := p.anyPool()
-	if !is {
-		return nil
-	}
-	return patching("edit pool", poolsResource, poolName(b), pick(p, []map[string]any{
-		{"paused": true}, {"paused": false}, {"autoAssign": false}, {"autoAssign": true}, {"autoAssign": true, "paused": false},
-		{"onShrink": "Reassign"}, {"onShrink": "Keep"}, {"retain": "20s"}, {"retain": "0s"},
-		{"strategy": "LeastRecentlyUsed"}, {"strategy": "LowestFree"},
-	}))
-}
-
-// deletePool deletes a pool; it is made again later, if it has gone by then.
-func (p *Plan) deletePool() *Deed {
-	b, is := p.anyPool()
-	if !is {
-		return nil
-	}
-	p.w.pools[b] = nil
-	p.after(p.between(5*time.Second, 30*time.Second), p.createPool(b))
-	return &Deed{Name: "delete pool", On: poolName(b), Do: func(ctx context.Context, st *Stage) error {
-		return st.delete(ctx, poolsResource, "", poolName(b))
-	}}
-}
-
-func (p *Plan) badPool() *Deed {
-	if p.w.bad = !p.w.bad; !p.w.bad {
-		return &Deed{Name: "delete pool", On: badPool, Do: func(ctx context.Context, st *Stage) error { return st.delete(ctx, poolsResource, "", badPool) }}
-	}
-	return &Deed{Name: "create bad pool", On: badPool, Do: func(ctx context.Context, st *Stage) error {
-		return st.create(ctx, poolsResource, "IPAddressPool", "", badPool, map[string]any{"addresses": []any{"10.77.0.11-10.77.0.12"}})
-	}}
-}
-
-// Advertisements.
-
-func zoneSelectors(zones ...string) (list []any) {
-	list = []any{}
-	for _, z := range zones {
-		list = append(list, map[string]any{"matchLabels": map[string]any{zoneLabel: z}})
-	}
-	return list
-}
-
-func (p *Plan) someSelectors() []any {
-	return pick(p, [][]any{zoneSelectors(), zoneSelectors(), zoneSelectors("a"), zoneSelectors("b"), zoneSelectors("a", "b")})
-}
-
-func (p *Plan) createWide() *Deed {
-	spec := map[string]any{"nodeSelectors": p.someSelectors()}
-	return &Deed{Name: "create advertisement", On: fmt.Sprintf("wide %v", spec), NeedsAPI: true, note: func() { p.w.wide = true }, Do: func(ctx context.Context, st *Stage) error {
-		return st.create(ctx, advertsResource, "L2Advertisement", "", "wide", spec)
-	}}
-}
-
-func (p *Plan) editWide() *Deed {
-	if !p.w.wide {
-		return nil
-	}
-	spec := map[string]any{"nodeSelectors": p.someSelectors(), "ipAddressPools": []any{}}
-	if p.chance(30) {
-		var list []any
-		for _, b := range some(p, []int{0, 1, 2, 3}, 4) {
-			list = append(list, poolName(b))
-		}
-		spec["ipAddressPools"] = list
-	}
-	return patching("edit advertisement", advertsResource, "wide", spec)
-}
-
-func (p *Plan) deleteWide() *Deed {
-	if !p.w.wide {
-		return nil
-	}
-	p.w.wide = false
-	p.after(p.between(3*time.Second, 12*time.Second), p.createWide())
-	return &Deed{Name: "delete advertisement", On: "wide", Do: func(ctx context.Context, st *Stage) error {
-		return st.delete(ctx, advertsResource, "", "wide")
-	}}
-}
-
-func (p *Plan) editNarrow() *Deed {
-	if p.w.narrow = !p.w.narrow; !p.w.narrow {
-		return &Deed{Name: "delete advertisement", On: "narrow", Do: func(ctx context.Context, st *Stage) error {
-			return st.delete(ctx, advertsResource, "", "narrow")
-		}}
-	}
-	spec := map[string]any{"nodeSelectors": p.someSelectors(), "ipAddressPools": []any{poolName(p.rand.IntN(blocks))}}
-	if p.chance(50) {
-		spec["serviceSelectors"] = []any{map[string]any{"matchLabels": map[string]any{"tier": "gold"}}}
-	}
-	if p.chance(50) {
-		spec["noEndpoints"] = "Withdraw"
-	}
-	return &Deed{Name: "create advertisement", On: fmt.Sprintf("narrow %v", spec), Do: func(ctx context.Context, st *Stage) error {
-		return st.create(ctx, advertsResource, "L2Advertisement", "", "narrow", spec)
-	}}
-}
-
-func (p *Plan) reservation() *Deed {
-	i := p.rand.IntN(len(p.w.reserved))
-	name := fmt.Sprintf("r%d", i)
-	if p.w.reserved[i] = !p.w.reserved[i]; !p.w.reserved[i] {
-		return &Deed{Name: "delete reservation", On: name, Do: func(ctx context.Context, st *Stage) error {
-			st.history.Reservation("default/" + name)
-			return st.delete(ctx, reservationsResource, "default", name)
-		}}
-	}
-	spec := map[string]any{}
-	if p.chance(60) {
-		spec["addresses"] = []any{p.anyAddress(4).String(), p.anyAddress(6).String()}
-	}
-	if len(spec) == 0 || p.chance(30) {
-		spec["pool"], spec["ipv4"], spec["ipv6"] = poolName(p.rand.IntN(blocks)), int64(1+p.rand.IntN(2)), int64(1)
-	}
-	return &Deed{Name: "create reservation", On: fmt.Sprintf("%s %v", name, spec), Do: func(ctx context.Context, st *Stage) error {
-		st.history.Reservation("default/" + name)
-		return st.create(ctx, reservationsResource, "IPReservation", "default", name, spec)
-	}}
-}
-
-// Nodes and pods.
-
-func (p *Plan) setZone(node, zone string) *Deed {
-	p.w.zones[node] = zone
-	return &Deed{Name: "label node", On: node + " " + zoneLabel + "=" + zone, Do: func(ctx context.Context, st *Stage) error {
-		return st.labelNode(ctx, node, zoneLabel, zone)
-	}}
-}
-
-func (p *Plan) rezone() *Deed {
-	node := pick(p, p.nodes)
-	return p.setZone(node, map[string]string{"a": "b", "b": "a"}[p.w.zones[node]])
-}
-
-// excludeNode excludes a node by label or taint, or lets it in again; at most two are out.
-func (p *Plan) excludeNode() *Deed {
-	node := pick(p, p.nodes)
-	how, is := p.w.excluded[node]
-	if is {
-		delete(p.w.excluded, node)
-		return &Deed{Name: "let in node", On: node + " " + how, Do: func(ctx context.Context, st *Stage) error {
-			return st.exclude(ctx, node, how, false)
-		}}
-	}
-	if len(p.w.excluded) == 2 {
-		return nil
-	}
-	how = pick(p, []string{"label", "taint"})
-	p.w.excluded[node] = how
-	return &Deed{Name: "exclude node", On: node + " " + how, Do: func(ctx context.Context, st *Stage) error { return st.exclude(ctx, node, how, true) }}
-}
-
-func (p *Plan) cordon() *Deed {
-	node := pick(p, p.nodes)
-	p.w.cordoned[node] = !p.w.cordoned[node]
-	on := p.w.cordoned[node]
-	return &Deed{Name: map[bool]string{true: "cordon", false: "uncordon"}[on], On: node, Do: func(ctx context.Context, st *Stage) error {
-		return st.cordon(ctx, node, on)
-	}}
-}
-
-func (p *Plan) createPod() *Deed {
-	p.w.podsMade++
-	pod := &plannedPod{name: fmt.Sprintf("pod-%d", p.w.podsMade), node: pick(p, p.nodes), ready: p.chance(90)}
-	app := pick(p, []string{"web", "web", "api"})
-	namespace := "default"
-	if p.chance(20) {
-		namespace = otherNamespace
-	}
-	pod.name = namespace + "/" + pod.name
-	p.w.pods = append(p.w.pods, pod)
-	return &Deed{Name: "create pod", On: fmt.Sprintf("%s app=%s on %s ready=%t", pod.name, app, pod.node, pod.ready), Do: func(ctx context.Context, st *Stage) error {
-		return st.createPod(ctx, pod.name, pod.node, app, pod.ready)
-	}}
-}
-
-func (p *Plan) pods() *Deed {
-	n := p.rand.IntN(10)
-	switch {
-	case len(p.w.pods) < 4 || n < 4 && len(p.w.pods) < 16:
-		return p.createPod()
-	case n < 7:
-		i := p.rand.IntN(len(p.w.pods))
-		pod := p.w.pods[i]
-		p.w.pods = slices.Delete(p.w.pods, i, i+1)
-		return &Deed{Name: "delete pod", On: pod.name, Do: func(ctx context.Context, st *Stage) error { return st.deletePod(ctx, pod.name) }}
-	}
-	pod := pick(p, p.w.pods)
-	pod.ready = !pod.ready
-	ready := pod.ready
-	return &Deed{Name: "set pod", On: fmt.Sprintf("%s ready=%t", pod.name, ready), Do: func(ctx context.Context, st *Stage) error {
-		return st.readyPod(ctx, pod.name, ready)
-	}}
-}
-
-// Faults.
-
-// victim is a node that no other fault has, and n1 only where its speaker lives on: that is how one speaker at least grows old.
-func (p *Plan) victim(k Kind) string {
-	if len(p.w.trouble) >= 2 {
-		return ""
-	}
-	node := pick(p, p.nodes)
-	if _, has := p.w.trouble[node]; has || k == Gone && node == p.nodes[0] {
-		return ""
-	}
-	p.w.trouble[node] = k
-	return node
-}
-
-// fault makes a deed that puts a node in trouble, and one later that ends it.
-func (p *Plan) fault(k Kind, name, undoName string, shortest, longest time.Duration, do, undo func(st *Stage, node string) error) *Deed {
-	node := p.victim(k)
-	if node == "" {
-		return nil
-	}
-	lasts := p.between(shortest, longest)
-	end := &Deed{Name: undoName, On: node, Do: func(_ context.Context, st *Stage) error {
-		err := undo(st, node)
-		st.troubles.End(node, k, time.Now())
-		return err
-	}}
-	p.after(lasts, end)
-	end.note = func() { delete(p.w.trouble, node) }
-	return &Deed{Name: name, On: fmt.Sprintf("%s for %v", node, lasts), Do: func(_ context.Context, st *Stage) error {
-		st.troubles.Begin(node, k, time.Now())
-		return do(st, node)
-	}}
-}
-
-func (p *Plan) killSpeaker() *Deed {
-	return p.fault(Gone, "kill speaker", "start speaker", 0, 10*time.Second,
-		func(st *Stage, node string) error { return st.loseSpeaker(node, (*lab.Process).Kill) }, (*Stage).startSpeaker)
-}
-
-func (p *Plan) stopSpeaker() *Deed {
-	return p.fault(Gone, "stop speaker", "start speaker", 500*time.Millisecond, 8*time.Second,
-		func(st *Stage, node string) error { return st.loseSpeaker(node, (*lab.Process).Term) }, (*Stage).startSpeaker)
-}
-
-func (p *Plan) freezeSpeaker() *Deed {
-	return p.fault(Frozen, "freeze speaker", "thaw speaker", 200*time.Millisecond, 6*time.Second,
-		func(st *Stage, node string) error { return st.speaker(node).Freeze() },
-		func(st *Stage, node string) error { return st.speaker(node).Thaw() })
-}
-
-func (p *Plan) unplug() *Deed {
-	return p.fault(Unplugged, "unplug", "plug", 500*time.Millisecond, 12*time.Second,
-		func(st *Stage, node string) error { return st.lab.Unplug(node) }, func(st *Stage, node string) error { return st.lab.Plug(node) })
-}
-
-func (p *Plan) mute() *Deed {
-	return p.fault(Muted, "mute", "unmute", 500*time.Millisecond, 8*time.Second,
-		func(st *Stage, node string) error { return st.lab.Mute(node) }, func(st *Stage, node string) error { return st.lab.Unmute(node) })
-}
-
-// part keeps a node's speaker from hearing some of the others.
-func (p *Plan) part() *Deed {
-	others := some(p, p.nodes, len(p.nodes))
-	each := func(node string, f func(a, b string) error) (err error) {
-		for _, other := range others {
-			if other != node {
-				err = errors.Join(err, f(node, other))
-			}
-		}
-		return err
-	}
-	d := p.fault(Parted, "part gossip", "unpart gossip", time.Second, 10*time.Second,
-		func(st *Stage, node string) error { return each(node, st.lab.PartGossip) },
-		func(st *Stage, node string) error { return each(node, st.lab.UnpartGossip) })
-	if d != nil {
-		d.On += fmt.Sprintf(" from %v", others)
-	}
-	return d
-}
-
-// loseController kills a controller or stops it, whether or not it leads; it starts again later.
-func (p *Plan) loseController() *Deed {
-	i := p.rand.IntN(len(controllerHosts))
-	if p.w.down[i] {
-		return nil
-	}
-	p.w.down[i] = true
-	kill, lasts := p.chance(50), p.between(0, 8*time.Second)
-	back := &Deed{Name: "start controller", On: controllerHosts[i], Do: func(_ context.Context, st *Stage) error { return st.startController(i) }}
-	p.after(lasts, back)
-	back.note = func() { delete(p.w.down, i) }
-	return &Deed{Name: map[bool]string{true: "kill controller", false: "stop controller"}[kill], On: fmt.Sprintf("%s for %v", controllerHosts[i], lasts),
-		Do: func(_ context.Context, st *Stage) error { return st.loseController(i, kill) }}
-}
-
-// loseAPI kills the API server, mostly for less time than a controller's lease lasts.
-func (p *Plan) loseAPI() *Deed {
-	if p.w.noAPI {
-		return nil
-	}
-	p.w.noAPI = true
-	lasts := p.between(time.Second, 7*time.Second)
-	if p.chance(25) {
-		lasts = p.between(12*time.Second, 20*time.Second)
-	}
-	back := &Deed{Name: "start API server", Do: func(ctx context.Context, st *Stage) error { return st.startAPI(ctx) }}
-	p.after(lasts, back)
-	back.note = func() { p.w.noAPI = false }
-	return &Deed{Name: "kill API server", On: fmt.Sprintf("for %v", lasts), Do: func(_ context.Context, st *Stage) error { return st.stopAPI() }}
-}
-
-// squat has the stranger take an address, held or free, with or without a word.
-func (p *Plan) squat() *Deed {
-	ip := p.anyAddress(pick(p, []int{4, 6}))
-	if p.w.squatted[ip] || len(p.w.squatted) >= 3 {
-		return nil
-	}
-	p.w.squatted[ip] = true
-	loud, lasts := p.chance(60), p.between(2*time.Second, 20*time.Second)
-	leave := &Deed{Name: "stranger leaves", On: ip.String(), Do: func(_ context.Context, st *Stage) error { return st.unsquat(ip) }}
-	p.after(lasts, leave)
-	leave.note = func() { delete(p.w.squatted, ip) }
-	return &Deed{Name: "stranger comes", On: fmt.Sprintf("%s for %v loud=%t", ip, lasts, loud), Do: func(_ context.Context, st *Stage) error {
-		return st.squat(ip, loud)
-	}}
 }

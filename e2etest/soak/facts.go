@@ -163,6 +163,8 @@ type Advert struct {
 	Selectors []map[string]string // of nodes; empty: all
 	Services  []map[string]string // selectors of Services; empty: all
 	Withdraw  bool
+	Ready     Condition
+	Current   bool // Ready is about the present spec
 }
 
 func matchesAny(selectors []map[string]string, labels map[string]string) bool {
@@ -181,10 +183,10 @@ func matchesAny(selectors []map[string]string, labels map[string]string) bool {
 
 // Reservation is an IPReservation.
 type Reservation struct {
-	Name, Namespace, Version string
-	Addresses                []netip.Addr
-	Held                     []netip.Addr
-	Ready                    Condition
+	Name, Namespace string
+	Addresses       []netip.Addr
+	Held            []netip.Addr
+	Ready           Condition
 }
 
 // Node is a Node.
@@ -244,15 +246,15 @@ func (f *Facts) served(s *Service) (nodes map[string]bool) {
 	return nodes
 }
 
-// MayAnnounce are the nodes that may announce an address which these Services hold, whether or not their speakers are well, by the
-// rules of docs/layer2.md, "Which nodes"; with none, why.
+// MayAnnounce are the nodes that may announce an address which these Services hold, whether or not their speakers are
+// well, by the rules of docs/layer2.md, "Which nodes"; with none, why.
 func (f *Facts) MayAnnounce(ip netip.Addr, holders []*Service) (nodes map[string]bool, why string) {
 	nodes = map[string]bool{}
 	var ads []*Advert
 	pool := f.PoolOf(ip)
 	for _, ad := range f.Advertisements {
 		selected := slices.ContainsFunc(holders, func(s *Service) bool { return matchesAny(ad.Services, s.Labels) })
-		covers := pool == nil || len(ad.Pools) == 0 || slices.Contains(ad.Pools, pool.Name)
+		covers := ad.Name != bad && (pool == nil || len(ad.Pools) == 0 || slices.Contains(ad.Pools, pool.Name))
 		if selected && covers {
 			ads = append(ads, ad)
 		}

@@ -17,8 +17,8 @@ type Violation struct {
 
 func (v Violation) String() string { return fmt.Sprintf("%s: %s", v.Rule, v.Text) }
 
-// History checks every version of every Service and pool: what stands in two statuses, what a Service lost without a reason, and
-// whom the product takes for a stranger. Safe for concurrent use.
+// History checks every version of every Service and pool: what stands in two statuses, what a Service lost without a
+// reason, and whom the product takes for a stranger. Safe for concurrent use.
 type History struct {
 	Troubles *Troubles
 	Stranger string // MAC address
@@ -47,8 +47,8 @@ func NewHistory(t *Troubles, stranger string, report func(Violation)) *History {
 }
 
 const (
-	// ofLate is how old a version may be that the controller may have decided by, while it hears the API server; lately, if that has
-	// been away.
+	// ofLate is how old a version may be that the controller may have decided by, while it hears the API server;
+	// lately, if that has been away.
 	ofLate = 15 * time.Second
 	lately = time.Minute
 )

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Rules are how long a state may last that must not be, from when the product must know better. The figures that the product is to reach are
-// far lower, and belong to benchmarks.
+// Rules are how long a state may last that must not be, from when the product must know better. The figures that the
+// product is to reach are far lower, and belong to benchmarks.
 type Rules struct {
 	Silent    time.Duration // nobody answers for an address that a node may announce that is well
 	Double    time.Duration // two nodes answer for an address
@@ -37,6 +37,9 @@ type Look struct {
 	Slack time.Duration
 }
 
+// sayer reports that a rule is broken.
+type sayer func(rule, format string, args ...any)
+
 // Judge compares what the LAN says with what the API server says, look after look. It is not safe for concurrent use.
 type Judge struct {
 	Rules
@@ -62,8 +65,8 @@ type seen struct {
 
 // NewJudge returns a Judge that has seen nothing.
 func NewJudge(nodes []string, t *Troubles, r Rules) *Judge {
-	return &Judge{Rules: r, Troubles: t, nodes: nodes, seen: map[netip.Addr]*seen{}, unsaid: map[string]time.Time{}, clashes: map[string]time.Time{},
-		Checks: map[string]int{}, Longest: map[string]time.Duration{}, owners: map[netip.Addr]string{}}
+	return &Judge{Rules: r, Troubles: t, nodes: nodes, seen: map[netip.Addr]*seen{}, unsaid: map[string]time.Time{},
+		clashes: map[string]time.Time{}, Checks: map[string]int{}, Longest: map[string]time.Duration{}, owners: map[netip.Addr]string{}}
 }
 
 // Look judges one look at everything, and says what must not be, each thing once for as long as it lasts.
@@ -128,7 +131,7 @@ func (j *Judge) apply(s *seen, id string, wrong, limit time.Duration, say func()
 	}
 }
 
-func (j *Judge) address(l Look, ip netip.Addr, s *seen, holders []*Service, say func(rule, format string, args ...any)) {
+func (j *Judge) address(l Look, ip netip.Addr, s *seen, holders []*Service, say sayer) {
 	var own []string
 	for _, host := range l.Answers[ip] {
 		if slices.Contains(j.nodes, host) {
@@ -168,7 +171,8 @@ func (j *Judge) address(l Look, ip netip.Addr, s *seen, holders []*Service, say 
 	}
 }
 
-// due is from when somebody must answer for an address: when a node that may announce it is well and must know that it may; false: none is.
+// due is from when somebody must answer for an address: when a node that may announce it is well and must know that it
+// may; false: none is.
 func (j *Judge) due(s *seen, l Look) (first time.Time, must bool) {
 	for node, may := range s.may {
 		well, is := j.Troubles.Well(node)
@@ -198,7 +202,7 @@ func latest(times ...time.Time) (last time.Time) {
 }
 
 // stray judges one node that answers for an address that it may not announce, or that nobody has.
-func (j *Judge) stray(l Look, ip netip.Addr, s *seen, node string, answers bool, holders []string, say func(rule, format string, args ...any)) {
+func (j *Judge) stray(l Look, ip netip.Addr, s *seen, node string, answers bool, holders []string, say sayer) {
 	rule, begun, limit := "stray", s.mayNot[node], j.Stray
 	if len(holders) == 0 {
 		rule, begun, limit = "ghost", s.free, j.Ghost
@@ -234,7 +238,7 @@ func (j *Judge) moved(ip netip.Addr, own []string) {
 }
 
 // services judges what is said of Services.
-func (j *Judge) services(l Look, holders map[netip.Addr][]*Service, say func(rule, format string, args ...any)) {
+func (j *Judge) services(l Look, holders map[netip.Addr][]*Service, say sayer) {
 	directed := !j.Troubles.Undirected(l.At.Add(-j.Elections - l.Slack))
 	present := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(l.Facts.Services)) {
@@ -265,9 +269,10 @@ func (j *Judge) services(l Look, holders map[netip.Addr][]*Service, say func(rul
 	maps.DeleteFunc(j.clashes, func(id string, _ time.Time) bool { return !clashing[id] })
 }
 
-// lasting judges a state that may be, but not for long; what has been told once is pushed into the far future, so that it is not told
-// again.
-func (j *Judge) lasting(all map[string]time.Time, id string, is, directed bool, l Look, rule string, limit time.Duration, say func(from time.Time)) {
+// lasting judges a state that may be, but not for long; what has been told once is pushed into the far future, so that
+// it is not told again.
+func (j *Judge) lasting(all map[string]time.Time, id string, is, directed bool, l Look, rule string, limit time.Duration,
+	say func(from time.Time)) {
 	all[id] = since(all[id], is, l.At)
 	if !directed { // it counts from when there is a controller again
 		if is {

@@ -34,7 +34,7 @@ func newScene() *scene {
 
 // someFacts are a Service with two addresses, one that has none and says why, and an advertisement for all nodes.
 func someFacts() *Facts {
-	f := &Facts{Services: map[string]*Service{}, Pools: map[string]*Pool{}, Advertisements: map[string]*Advert{"wide": {Name: "wide"}},
+	f := &Facts{Services: map[string]*Service{}, Pools: map[string]*Pool{}, Advertisements: map[string]*Advert{"wide": {Name: "wide", Current: true, Ready: Condition{Status: "True", Reason: "InForce"}}},
 		Reservations: map[string]*Reservation{}, Nodes: map[string]*Node{}, Endpoints: map[string][]Endpoint{}, Reports: map[string]*L2Status{}}
 	for i, n := range testNodes {
 		f.Nodes[n] = &Node{Name: n, Labels: map[string]string{zoneLabel: []string{"a", "b"}[i%2]}}
@@ -213,7 +213,8 @@ func TestKnowsBy(t *testing.T) {
 	want("n3", at(100), at(101).Add(catching+2*time.Second), true)
 }
 
-// TestJudgeMayLookLate: an address that came and went between two looks is answered for in the second, and nobody is to blame.
+// TestJudgeMayLookLate: an address that came and went between two looks is answered for in the second, and nobody is to
+// blame.
 func TestJudgeMayLookLate(t *testing.T) {
 	s := newScene()
 	s.edit(func(w *Service) { w.IPs = []netip.Addr{addrB} })

@@ -22,6 +22,11 @@ type Deed struct {
 	note func() // has the plan know that it is being done
 }
 
+// deed is one that needs nothing and of which the plan need not know when it is done; draw knows what its choice needs.
+func deed(name, on string, do func(ctx context.Context, st *Stage) error) *Deed {
+	return &Deed{Name: name, On: on, Do: do}
+}
+
 func (d *Deed) begin() *Deed {
 	if d.note != nil {
 		d.note()
@@ -29,8 +34,9 @@ func (d *Deed) begin() *Deed {
 	return d
 }
 
-// Plan makes up a life by a seed: the same seed makes the same deeds in the same order, for what is done depends on what was done before, and
-// never on what came of it. The clock is the plan's own; how long deeds take does not matter to it.
+// Plan makes up a life by a seed: the same seed makes the same deeds in the same order, for what is done depends on
+// what was done before, and never on what came of it. The clock is the plan's own; how long deeds take does not matter
+// to it.
 type Plan struct {
 	Options
 	rand   *rand.Rand
@@ -45,23 +51,23 @@ type Plan struct {
 
 // world is what the plan believes there is: what it has ordered.
 type world struct {
-	services []*planned
-	gone     []string // names of Services that were deleted, to come back
-	made     int
-	pools    [blocks]*plannedPool // nil: deleted
-	wide     bool                 // the advertisement of all pools exists
-	narrow   bool
-	bad      bool
-	reserved [3]bool
-	pods     []*plannedPod
-	podsMade int
-	excluded map[string]string // node to how
-	cordoned map[string]bool
-	zones    map[string]string
-	trouble  map[string]Kind // node
-	noAPI    bool
-	down     map[int]bool // controllers
-	squatted map[netip.Addr]bool
+	services                  []*planned
+	gone                      []string // names of Services that were deleted, to come back
+	made                      int
+	pools                     [blocks]*plannedPool // nil: deleted
+	wide                      bool                 // the advertisement of all pools exists
+	narrow                    bool
+	badPool, badAdvertisement bool
+	reserved                  [3]bool
+	pods                      []*plannedPod
+	podsMade                  int
+	excluded                  map[string]string // node to how
+	cordoned                  map[string]bool
+	zones                     map[string]string
+	trouble                   map[string]Kind // node
+	noAPI                     bool
+	down                      map[int]bool // controllers
+	squatted                  map[netip.Addr]bool
 }
 
 type planned struct {
@@ -106,7 +112,7 @@ func (p *Plan) Next() *Deed {
 			p.later = p.later[1:]
 			p.now = max(p.now, d.At)
 			if d.NeedsAPI && p.w.noAPI {
-				p.put(d, time.Second)
+				p.after(time.Second, d)
 				continue
 			}
 			return d.begin()
@@ -158,10 +164,8 @@ func (p *Plan) draw() *Deed {
 }
 
 // after has a deed done later.
-func (p *Plan) after(d time.Duration, deed *Deed) { p.put(deed, d) }
-
-func (p *Plan) put(deed *Deed, after time.Duration) {
-	deed.At = p.now + after
+func (p *Plan) after(d time.Duration, deed *Deed) {
+	deed.At = p.now + d
 	at, _ := slices.BinarySearchFunc(p.later, deed, func(a, b *Deed) int {
 		if a.At <= b.At {
 			return -1
@@ -230,17 +234,17 @@ func (p *Plan) anyAddress(family int) netip.Addr {
 // begin orders what there is at the beginning: pools, advertisements, zones, pods, and most of the Services.
 func (p *Plan) begin() {
 	for i, node := range p.nodes {
-		p.put(p.setZone(node, []string{"a", "b"}[i%2]), 0)
+		p.after(0, p.setZone(node, []string{"a", "b"}[i%2]))
 	}
 	for b := range blocks {
-		p.put(p.createPool(b), 0)
+		p.after(0, p.createPool(b))
 	}
-	p.put(p.createWide(), 0)
+	p.after(0, p.createWide())
 	for range 6 {
-		p.put(p.createPod(), 0)
+		p.after(0, p.createPod())
 	}
 	for range p.Services * 2 / 3 {
-		p.put(p.createService(), 0)
+		p.after(0, p.createService())
 	}
 	for _, d := range p.later {
 		d.NeedsAPI = true
@@ -248,7 +252,8 @@ func (p *Plan) begin() {
 	p.next = p.Pace
 }
 
-// cast is who plays: what there is to do, and how often. Edits and Services most, faults every few seconds, the API server now and then.
+// cast is who plays: what there is to do, and how often. Edits and Services most, faults every few seconds, the API
+// server now and then.
 func cast() []choice {
 	const api = true
 	return []choice{
@@ -271,6 +276,7 @@ func cast() []choice {
 		{3, api, (*Plan).deleteWide},
 		{8, api, (*Plan).editNarrow},
 		{3, api, (*Plan).badPool},
+		{3, api, (*Plan).badAdvertisement},
 		{8, api, (*Plan).reservation},
 		{10, api, (*Plan).excludeNode},
 		{6, api, (*Plan).cordon},

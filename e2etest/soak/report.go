@@ -34,7 +34,8 @@ type Report struct {
 func (s *soak) report() *Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := &Report{Seed: s.Seed, Took: time.Since(s.begun), Folder: s.Folder, Violations: s.violations, Broken: s.broken, Deeds: s.deeds, Skipped: s.skipped,
+	r := &Report{Seed: s.Seed, Took: time.Since(s.begun), Folder: s.Folder, Violations: s.violations, Broken: s.broken, Deeds: s.deeds,
+		Skipped:  s.skipped,
 		Versions: s.history.Checked(), Looks: s.looks, Addresses: len(s.universe), Checks: s.judge.Checks, Longest: s.judge.Longest,
 		Moves: s.judge.Moves, Rests: s.rests, Stalled: s.stalled}
 	_, r.Relists = s.eye.Seen()
@@ -98,14 +99,15 @@ func (r *Report) Write(w io.Writer) {
 	}
 	fmt.Fprintf(w, "%-24s %6d\n", "all", total)
 
-	fmt.Fprintf(w, "\n%d versions of Services and pools, %d looks at %d addresses, %d moves of an address, %d watches begun anew\n", r.Versions, r.Looks,
-		r.Addresses, r.Moves, r.Relists)
+	fmt.Fprintf(w, "\n%d versions of Services and pools, %d looks at %d addresses, %d moves of an address, %d watches begun anew\n",
+		r.Versions, r.Looks, r.Addresses, r.Moves, r.Relists)
 	fmt.Fprintf(w, "\n%-10s %-42s %9s %9s %9s %6s\n", "rule", "", "checks", "longest", "limit", "broken")
 	for _, rule := range slices.Sorted(maps.Keys(rules)) {
 		broken := r.Broken[rule]
 		checks, longest, limit := "", "", ""
 		if n, is := r.Checks[rule]; is {
-			checks, longest, limit = fmt.Sprint(n), fmt.Sprintf("%.1fs", r.Longest[rule].Seconds()), fmt.Sprintf("%.0fs", r.Limits[rule].Seconds())
+			checks = fmt.Sprint(n)
+			longest, limit = fmt.Sprintf("%.1fs", r.Longest[rule].Seconds()), fmt.Sprintf("%.0fs", r.Limits[rule].Seconds())
 		}
 		switch rule {
 		case "exclusive", "keeps", "accused":
@@ -134,7 +136,8 @@ func (r *Report) Write(w io.Writer) {
 		fmt.Fprintf(w, "\nnothing was violated (log: %s)\n", r.Folder)
 		return
 	}
-	fmt.Fprintf(w, "\n%d violations, %d trends that grow; the logs are in %s; once more: SEED=%d\n", len(r.Violations), len(r.Growing()), r.Folder, r.Seed)
+	fmt.Fprintf(w, "\n%d violations, %d trends that grow; the logs are in %s; once more: SEED=%d\n", len(r.Violations), len(r.Growing()),
+		r.Folder, r.Seed)
 	for _, v := range r.Violations {
 		fmt.Fprintf(w, "%s  %s\n", clock(v.At), v)
 	}

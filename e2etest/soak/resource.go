@@ -27,8 +27,8 @@ type Measure struct {
 	Margin  float64 // and so much more
 }
 
-// Measures are what is sampled, with what is tolerated. Memory follows what the cluster holds at the time and the collector's rhythm;
-// a leak of one goroutine or descriptor per event would be thousands in an hour.
+// Measures are what is sampled, with what is tolerated. Memory follows what the cluster holds at the time and the
+// collector's rhythm; a leak of one goroutine or descriptor per event would be thousands in an hour.
 var Measures = []Measure{
 	{"rss", "MB", 1 << 20, 1.2, 8 << 20},
 	{"heap", "MB", 1 << 20, 1.3, 6 << 20},
@@ -39,17 +39,17 @@ var Measures = []Measure{
 
 // Trend of one measure of one program.
 type Trend struct {
-	Program             string
-	Measure             Measure
-	First, Last, Most   float64 // medians of the first and the last third, and the most ever
-	Samples, FromThirds int
+	Program           string
+	Measure           Measure
+	First, Last, Most float64 // medians of the first and the last third, and the most ever
+	Samples           int
 }
 
 // warm is how old a process must be for its samples to count: before, it fills its caches.
 const warm = 30 * time.Second
 
-// TrendOf compares the first with the last third of samples of one program, the same process or several after each other. It is false if
-// there are too few.
+// TrendOf compares the first with the last third of samples of one program, the same process or several after each
+// other. It is false if there are too few.
 func TrendOf(program string, m Measure, samples []Sample) (Trend, bool) {
 	t := Trend{Program: program, Measure: m}
 	var values []float64
@@ -60,7 +60,7 @@ func TrendOf(program string, m Measure, samples []Sample) (Trend, bool) {
 		}
 	}
 	third := len(values) / 3
-	t.Samples, t.FromThirds = len(values), third
+	t.Samples = len(values)
 	if third < 3 {
 		return t, false
 	}

@@ -29,7 +29,8 @@ type Options struct {
 	// RestEvery is the time between two rests, in which all must agree within Patience.
 	RestEvery, Patience time.Duration
 	Rules               Rules
-	// Folder takes the log of the soak and, where something was violated, those of all processes. Empty makes a temporary one.
+	// Folder takes the log of the soak and, where something was violated, those of all processes. Empty makes a
+	// temporary one.
 	Folder string
 	// ProductDir is as of lab.Options.
 	ProductDir string
@@ -82,8 +83,8 @@ type stall struct {
 	long time.Duration
 }
 
-// Run soaks and reports. The error is about the soak itself, as where the lab cannot be built; what the product does wrong is in the
-// report.
+// Run soaks and reports. The error is about the soak itself, as where the lab cannot be built; what the product does
+// wrong is in the report.
 func Run(ctx context.Context, o Options) (r *Report, err error) {
 	if o.Out == nil {
 		o.Out = io.Discard
@@ -105,9 +106,8 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &soak{Options: o, Stage: stage, log: file, universe: Universe(), begun: time.Now(), broken: map[string]int{}, deeds: map[string]int{}, skipped: map[string]int{},
-		samples: map[string][]Sample{}, born: map[int]time.Time{}}
-	s.say = s.note
+	s := &soak{Options: o, Stage: stage, log: file, universe: Universe(), begun: time.Now(), broken: map[string]int{},
+		deeds: map[string]int{}, skipped: map[string]int{}, samples: map[string][]Sample{}, born: map[int]time.Time{}}
 	defer func() {
 		if r != nil && len(r.Violations)+len(r.Growing()) > 0 || err != nil {
 			to := filepath.Join(o.Folder, "processes")
@@ -253,7 +253,8 @@ func (s *soak) repose(ctx context.Context) {
 		if more := len(faults) - mostTold; more > 0 {
 			faults = append(faults[:mostTold], fmt.Sprintf("and %d more", more))
 		}
-		s.violated(Violation{time.Now(), "rest", fmt.Sprintf("after %v %s", time.Since(begun).Round(time.Second), strings.Join(faults, "\n    "))})
+		text := fmt.Sprintf("after %v %s", time.Since(begun).Round(time.Second), strings.Join(faults, "\n    "))
+		s.violated(Violation{time.Now(), "rest", text})
 	} else {
 		s.history.Settle(s.eye.Facts())
 		s.mu.Lock()
@@ -377,7 +378,8 @@ func (s *soak) measure(ctx context.Context) {
 	}
 }
 
-// keep starts what ends by itself. A controller does where it has lost its lease, for want of the API server; nothing else is to.
+// keep starts what ends by itself. A controller does where it has lost its lease, for want of the API server; nothing
+// else is to.
 func (s *soak) keep(ctx context.Context) {
 	for ; ctx.Err() == nil; pause(ctx, 500*time.Millisecond) {
 		ended, err := s.revive()
@@ -385,7 +387,8 @@ func (s *soak) keep(ctx context.Context) {
 			s.note("%s on %s had ended by itself and was started again", p.Name, p.Host.Hostname)
 			s.troubles.Touch(time.Now())
 			if p.Name != controller || !s.troubles.APIAway(time.Now().Add(-time.Minute-s.slack())) {
-				s.violated(Violation{time.Now(), "ended", fmt.Sprintf("%s on %s ended by itself; its log ends\n%s", p.Name, p.Host.Hostname, p.LogTail(8))})
+				text := fmt.Sprintf("%s on %s ended by itself; its log ends\n%s", p.Name, p.Host.Hostname, p.LogTail(8))
+				s.violated(Violation{time.Now(), "ended", text})
 			}
 		}
 		if err != nil {

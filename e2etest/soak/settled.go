@@ -13,8 +13,8 @@ type Rest struct {
 	Facts *Facts
 	// Answers are the hosts that answered for each address, to the questions of each client.
 	Answers []map[netip.Addr][]string
-	// Records are the holders of each address by the IPAllocationRecords: Services and reservations as namespace/name, the latter
-	// with a trailing asterisk.
+	// Records are the holders of each address by the IPAllocationRecords: Services and reservations as namespace/name,
+	// the latter with a trailing asterisk.
 	Records map[netip.Addr][]string
 	// MACs of the nodes.
 	MACs map[string]string
@@ -33,8 +33,9 @@ func (r Rest) Owners() map[netip.Addr]string {
 	return owners
 }
 
-// Disagreements are all that contradicts itself when everything should be at rest: what Services have and what they could have, what
-// their conditions, the reports, the records and the counts of the pools say, and who answers on the LAN.
+// Disagreements are all that contradicts itself when everything should be at rest: what Services have and what they
+// could have, what their conditions, the reports, the records and the counts of the pools say, and who answers on the
+// LAN.
 func (r Rest) Disagreements() []string {
 	d := &disagreements{Rest: r, holders: r.Facts.Holders()}
 	d.wire()
@@ -53,6 +54,9 @@ func (r Rest) Disagreements() []string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Facts.Pools)) {
 		d.pool(r.Facts.Pools[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Facts.Advertisements)) {
+		d.advertisement(r.Facts.Advertisements[name])
 	}
 	d.records()
 	return d.list
@@ -251,8 +255,8 @@ func (d *disagreements) could(s *Service, w slot) string {
 	return ""
 }
 
-// free tells whether a Service could have a given address. What a pool keeps for a Service of some name counts as not free: who it is kept for,
-// the records say.
+// free tells whether a Service could have a given address. What a pool keeps for a Service of some name counts as not
+// free: who it is kept for, the records say.
 func (d *disagreements) free(s *Service, ip netip.Addr) bool {
 	p := d.Facts.PoolOf(ip)
 	if p == nil || slices.ContainsFunc(p.Quarantined, func(q Quarantined) bool { return q.Address == ip.String() }) {
@@ -321,8 +325,10 @@ func (d *disagreements) announced(s *Service) {
 	}
 	for _, a := range report.Announcements {
 		owner := owners[a.IP]
-		if !slices.Contains(s.IPs, a.IP) || a.Node != owner || (a.Phase == "Announcing") != (owner != "") || owner != "" && a.MAC != d.MACs[owner] {
-			d.say("Service %s has %v, %s is answered by %q (%s), and its ServiceL2Status says %+v", s.Full(), s.IPs, a.IP, owner, d.MACs[owner], a)
+		agrees := a.Node == owner && (a.Phase == "Announcing") == (owner != "") && (owner == "" || a.MAC == d.MACs[owner])
+		if !slices.Contains(s.IPs, a.IP) || !agrees {
+			d.say("Service %s has %v, %s is answered by %q (%s), and its ServiceL2Status says %+v", s.Full(), s.IPs, a.IP, owner,
+				d.MACs[owner], a)
 		}
 	}
 }
@@ -340,8 +346,8 @@ func (d *disagreements) pool(p *Pool) {
 		d.say("pool %s has no condition Ready about its present spec: %+v", p.Name, p.Ready)
 		return
 	}
-	if p.Name == badPool {
-		if p.Ready.Status != "False" || p.Ready.Reason != "NothingLeft" {
+	if p.Name == bad {
+		if p.Ready.Reason != "NothingLeft" {
 			d.say("pool %s lists the nodes' own addresses, and says Ready %+v", p.Name, p.Ready)
 		}
 		return
@@ -358,7 +364,7 @@ func (d *disagreements) pool(p *Pool) {
 			}
 		}
 		remembered := 0
-		for ip := range d.union(p, family) {
+		for ip := range d.known(p, family) {
 			if d.isHeld(ip) {
 				want.Assigned++
 			} else if slices.ContainsFunc(p.Quarantined, func(q Quarantined) bool { return q.Address == ip.String() }) {
@@ -371,13 +377,22 @@ func (d *disagreements) pool(p *Pool) {
 		kept := have.Total - have.Assigned - have.Quarantined - have.Available
 		want.Available = want.Total - want.Assigned - want.Quarantined - kept
 		if have != want || kept < 0 || kept > remembered || kept > 0 && !p.Retains {
-			d.say("pool %s counts %+v of IPv%d, want %+v; %d are kept, of %d that the records know and nobody holds", p.Name, have, family, want, kept, remembered)
+			d.say("pool %s counts %+v of IPv%d, want %+v; %d are kept, of %d that the records know and nobody holds", p.Name, have, family,
+				want, kept, remembered)
 		}
 	}
 }
 
-// union are the addresses of a pool that somebody holds, that are quarantined, or that the records know.
-func (d *disagreements) union(p *Pool, family int) map[netip.Addr]bool {
+// advertisement checks what is said of one: UnknownPool and NoNode are warnings, with which it is in force.
+func (d *disagreements) advertisement(a *Advert) {
+	in := a.Ready.Status == "True" || a.Ready.Reason == "UnknownPool" || a.Ready.Reason == "NoNode"
+	if !a.Current || in != (a.Name != bad) || !in && a.Ready.Reason != "InvalidSelector" {
+		d.say("advertisement %s says Ready %+v, about its present spec: %t", a.Name, a.Ready, a.Current)
+	}
+}
+
+// known are the addresses of a pool that somebody holds, that are quarantined, or that the records know.
+func (d *disagreements) known(p *Pool, family int) map[netip.Addr]bool {
 	all := map[netip.Addr]bool{}
 	add := func(ip netip.Addr) {
 		if familyOf(ip) == family && p.Has(ip) {
@@ -422,24 +437,16 @@ func (d *disagreements) records() {
 			want[ip] = append(want[ip], name+"*")
 		}
 	}
-	for _, ip := range slices.SortedFunc(maps.Keys(d.union2(want)), netip.Addr.Compare) {
+	for ip := range d.Records {
+		want[ip] = append([]string{}, want[ip]...) // those, too, that only the records know
+	}
+	for _, ip := range slices.SortedFunc(maps.Keys(want), netip.Addr.Compare) {
 		slices.Sort(want[ip])
 		have := slices.Sorted(slices.Values(d.Records[ip]))
 		if !slices.Equal(want[ip], have) {
 			d.say("%s is held by %v, and the records say %v", ip, want[ip], have)
 		}
 	}
-}
-
-func (d *disagreements) union2(want map[netip.Addr][]string) map[netip.Addr]bool {
-	all := map[netip.Addr]bool{}
-	for ip := range want {
-		all[ip] = true
-	}
-	for ip := range d.Records {
-		all[ip] = true
-	}
-	return all
 }
 
 // size is the number of addresses of a range of less than 2^31.
@@ -454,5 +461,5 @@ func (s Span) size() int {
 
 const (
 	annotationSpill = "lanyard.dev/sharing-spill"
-	badPool         = "bad"
+	bad             = "bad" // a pool and an advertisement that are faulty
 )

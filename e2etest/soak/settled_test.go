@@ -48,6 +48,13 @@ func TestDisagreements(t *testing.T) {
 		}, "is none of ours"},
 		{"the pool counts wrong", func(r *Rest) { r.Facts.Pools["block-0"].Counts[4] = Counts{Total: 2, Assigned: 2} }, "pool block-0 counts"},
 		{"the pool is not in force", func(r *Rest) { r.Facts.Pools["block-0"].Ready = Condition{Status: "False", Reason: "Overlap"} }, "pool block-0 says Ready"},
+		{"the advertisement is not in force", func(r *Rest) {
+			r.Facts.Advertisements["wide"].Ready = Condition{Status: "False", Reason: "InvalidSelector"}
+		},
+			"advertisement wide says Ready"},
+		{"a bad advertisement is in force", func(r *Rest) {
+			r.Facts.Advertisements[bad] = &Advert{Name: bad, Current: true, Ready: Condition{Status: "True", Reason: "InForce"}}
+		}, "advertisement bad says Ready"},
 		{"the records know nothing", func(r *Rest) { clear(r.Records) }, "the records say []"},
 		{"the records know too much", func(r *Rest) { r.Records[free] = []string{"default/old"} }, "10.77.0.131 is held by []"},
 		{"two have one", func(r *Rest) { r.Facts.Services["default/waits"].IPs = []netip.Addr{addrA} }, "which may not share it"},

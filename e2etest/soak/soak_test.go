@@ -22,7 +22,8 @@ import (
 	"github.com/lanyard-lb/lanyard/e2etest/soak"
 )
 
-// prepare skips the test where there is no lab of its own, builds it, and returns options whose logs go where those of failed tests do.
+// prepare skips the test where there is no lab of its own, builds it, and returns options whose logs go where those of
+// failed tests do.
 func prepare(t *testing.T) soak.Options {
 	t.Helper()
 	if err := lab.NeedRoot(); err != nil {
@@ -69,7 +70,8 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// TestSoakCatches: nothing happens in the lab but what is wrong on purpose, behind the soak's back, and each wrong is caught.
+// TestSoakCatches: nothing happens in the lab but what is wrong on purpose, behind the soak's back, and each wrong is
+// caught.
 func TestSoakCatches(t *testing.T) {
 	o := prepare(t)
 	o.For, o.Pace, o.Services, o.Patience = 50*time.Second, time.Hour, 30, 4*time.Second
@@ -122,7 +124,8 @@ func meddle(ctx context.Context, t *testing.T, l *lab.Lab) {
 		return
 	}
 	ip := func(i int) netip.Addr { return labtest.Ingress(victims[i])[0] }
-	// A second responder: the kernel of a node that does not announce the address, and one that answers for an address nobody has.
+	// A second responder: the kernel of a node that does not announce the address, and one that answers for an address
+	// nobody has.
 	for _, node := range l.Nodes() {
 		if !strings.Contains(said(victims[0]), ip(0).String()+" by "+node+" ") {
 			step("squat", l.Squat(node, ip(0)))

@@ -26,7 +26,8 @@ import (
 	"github.com/lanyard-lb/lanyard/e2etest/lab"
 )
 
-// The hosts of the stage: four nodes, two clients that ask, a stranger, and beside the control plane a host for the other controller.
+// The hosts of the stage: four nodes, two clients that ask, a stranger, and beside the control plane a host for the
+// other controller.
 const (
 	nodeCount    = 4
 	clientCount  = 4
@@ -53,7 +54,6 @@ type Stage struct {
 	lab      *lab.Lab
 	troubles *Troubles
 	history  *History
-	say      func(format string, args ...any)
 
 	mu      sync.Mutex
 	resting map[string]bool // programs that are not to run, by host

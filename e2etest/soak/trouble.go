@@ -173,12 +173,13 @@ func (t *Troubles) APIAway(since time.Time) bool {
 const (
 	// latency is how long news from the API server may take to a speaker that hears it.
 	latency = 3 * time.Second
-	// catching is how long a speaker may take to hear again after a gap, and beyond that twice the gap: clients of the API server
-	// try again ever later.
+	// catching is how long a speaker may take to hear again after a gap, and beyond that twice the gap: clients of the
+	// API server try again ever later.
 	catching = 6 * time.Second
 )
 
-// KnowsBy is when a node's speaker must have heard of something that the API server has said at a time; false: it need not have.
+// KnowsBy is when a node's speaker must have heard of something that the API server has said at a time; false: it need
+// not have.
 func (t *Troubles) KnowsBy(node string, said time.Time) (time.Time, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -138,8 +138,8 @@ func (f *follower) list(ctx context.Context) error {
 	return nil
 }
 
-// follow goes on where the last watch ended, as connections do; where the API server does not know that version any more, as after its
-// restart, it lists anew.
+// follow goes on where the last watch ended, as connections do; where the API server does not know that version any
+// more, as after its restart, it lists anew.
 func (f *follower) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		stream, err := f.eye.client.Resource(f.resource).Watch(ctx, metav1.ListOptions{ResourceVersion: f.version, AllowWatchBookmarks: true})
@@ -345,7 +345,8 @@ func (e *Eye) takePool(o *unstructured.Unstructured, gone bool) error {
 			continue
 		}
 		var n Counts
-		for text, into := range map[*string]*int{&c.Total: &n.Total, &c.Assigned: &n.Assigned, &c.Available: &n.Available, &c.Quarantined: &n.Quarantined} {
+		for text, into := range map[*string]*int{&c.Total: &n.Total, &c.Assigned: &n.Assigned, &c.Available: &n.Available,
+			&c.Quarantined: &n.Quarantined} {
 			number, err := strconv.Atoi(*text)
 			if err != nil {
 				return fmt.Errorf("counts of IPv%d: %w", family, err)
@@ -382,12 +383,17 @@ func (e *Eye) takeAdvert(o *unstructured.Unstructured, gone bool) error {
 			ServiceSelectors labelSelectors
 			NoEndpoints      string
 		}
+		Status struct{ Conditions conditions }
 	}
 	if err := decode(o, &have); err != nil {
 		return err
 	}
-	put(e, e.facts.Advertisements, o.GetName(), &Advert{Name: o.GetName(), Pools: have.Spec.IPAddressPools,
-		Selectors: have.Spec.NodeSelectors.maps(), Services: have.Spec.ServiceSelectors.maps(), Withdraw: have.Spec.NoEndpoints == "Withdraw"}, gone)
+	a := &Advert{Name: o.GetName(), Pools: have.Spec.IPAddressPools, Selectors: have.Spec.NodeSelectors.maps(),
+		Services: have.Spec.ServiceSelectors.maps(), Withdraw: have.Spec.NoEndpoints == "Withdraw"}
+	var generation int64
+	a.Ready, generation = have.Status.Conditions.find("Ready")
+	a.Current = generation == o.GetGeneration()
+	put(e, e.facts.Advertisements, a.Name, a, gone)
 	return nil
 }
 
@@ -402,7 +408,7 @@ func (e *Eye) takeReservation(o *unstructured.Unstructured, gone bool) error {
 	if err := decode(o, &have); err != nil {
 		return err
 	}
-	r := &Reservation{Name: o.GetName(), Namespace: o.GetNamespace(), Version: o.GetResourceVersion(), Addresses: have.Spec.Addresses, Held: have.Status.Held}
+	r := &Reservation{Name: o.GetName(), Namespace: o.GetNamespace(), Addresses: have.Spec.Addresses, Held: have.Status.Held}
 	r.Ready, _ = have.Status.Conditions.find("Ready")
 	put(e, e.facts.Reservations, fullName(o), r, gone)
 	return nil
