@@ -104,12 +104,12 @@ type frailConn struct {
 	fail chan struct{}
 }
 
-func (f *frail) Listen(ifi placement.Interface, family Family) (io.ReadWriteCloser, error) {
-	conn, err := f.fakeNode.Listen(ifi, family)
+func (f *frail) Listen(ifi placement.Interface, family Family) (Conn, error) {
+	port, err := f.fakeNode.plug(ifi, family)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.conns = append(f.conns, &frailConn{conn, make(chan struct{})})
-	return f.conns[len(f.conns)-1], err
+	f.conns = append(f.conns, &frailConn{port, make(chan struct{})})
+	return frames{f.conns[len(f.conns)-1], port}, err
 }
 
 func (c *frailConn) Read(b []byte) (int, error) {

@@ -3,7 +3,7 @@ package layer2
 import (
 	"context"
 	"fmt"
-	"io"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -16,7 +16,7 @@ import (
 // sink is a Network without neighbours.
 type sink struct{}
 
-func (sink) Listen(placement.Interface, Family) (io.ReadWriteCloser, error) {
+func (sink) Listen(placement.Interface, Family) (Conn, error) {
 	return sinkConn(make(chan struct{})), nil
 }
 
@@ -24,8 +24,9 @@ func (sink) Member(placement.Interface) (Member, error) { return sinkMember{}, n
 
 type sinkConn chan struct{}
 
-func (c sinkConn) Read([]byte) (int, error)    { <-c; return 0, io.EOF }
+func (c sinkConn) Serve(func([]byte)) error    { <-c; return net.ErrClosed }
 func (c sinkConn) Write(b []byte) (int, error) { return len(b), nil }
+func (c sinkConn) Narrow([]Span) error         { return nil }
 func (c sinkConn) Close() error                { close(c); return nil }
 
 type sinkMember struct{}
@@ -138,7 +139,7 @@ type firstSink struct {
 	all  chan struct{} // closed once all have been seen
 }
 
-func (f *firstSink) Listen(placement.Interface, Family) (io.ReadWriteCloser, error) {
+func (f *firstSink) Listen(placement.Interface, Family) (Conn, error) {
 	return firstConn{make(sinkConn), f}, nil
 }
 

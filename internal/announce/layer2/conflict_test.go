@@ -508,9 +508,9 @@ type faultyConn struct {
 	down *atomic.Bool
 }
 
-func (f *faulty) Listen(ifi placement.Interface, family Family) (io.ReadWriteCloser, error) {
-	conn, err := f.fakeNode.Listen(ifi, family)
-	return faultyConn{conn, &f.down}, err
+func (f *faulty) Listen(ifi placement.Interface, family Family) (Conn, error) {
+	port, err := f.fakeNode.plug(ifi, family)
+	return frames{faultyConn{port, &f.down}, port}, err
 }
 
 func (c faultyConn) Write(b []byte) (int, error) {

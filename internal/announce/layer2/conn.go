@@ -1,8 +1,8 @@
 package layer2
 
 import (
-	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -13,18 +13,32 @@ import (
 
 // Network opens what announcing on an interface needs. The default is the kernel's; tests bring their own.
 type Network interface {
-	// Listen opens a socket for the requests of one family. A Read returns one Ethernet frame that may
-	// be a request and waits for it; a Write sends one frame and does not wait. Close ends both.
-	Listen(ifi placement.Interface, family Family) (io.ReadWriteCloser, error)
+	// Listen opens a socket for the requests of one family.
+	Listen(ifi placement.Interface, family Family) (Conn, error)
 	// Member opens a socket that can be a member of IPv6 multicast groups on the interface.
 	Member(ifi placement.Interface) (Member, error)
+}
+
+// Conn is a socket for Ethernet frames.
+type Conn interface {
+	// Serve calls handle with each frame that may be a request, as it comes, until the socket fails or is closed; then it
+	// returns why. It may be called again after a failure. The frame is handle's until it returns.
+	Serve(handle func(frame []byte)) error
+	// Write sends one frame and does not wait. It may be called by several goroutines, and by handle, but not once Close has
+	// been called.
+	Write(frame []byte) (int, error)
+	// Narrow has Serve get only frames that may be about addresses in near; others may still come, and frames that came before
+	// stay. At first, near is everywhere. If it fails, nothing has changed.
+	Narrow(near []Span) error
+	// Close ends Serve, after the frame that it handles.
+	Close() error
 }
 
 // kernel opens sockets in the network namespace of the calling thread.
 type kernel struct{}
 
-func (kernel) Listen(ifi placement.Interface, family Family) (io.ReadWriteCloser, error) {
-	program, err := filter(ifi.Index, family.protocol().filter)
+func (kernel) Listen(ifi placement.Interface, family Family) (Conn, error) {
+	program, err := filter(ifi.Index, family.protocol(), everywhere)
 	if err != nil {
 		return nil, err
 	}
@@ -33,65 +47,75 @@ func (kernel) Listen(ifi placement.Interface, family Family) (io.ReadWriteCloser
 	if err != nil {
 		return nil, err
 	}
-	raw, err := conn.SyscallConn()
+	s := &socket{conn: conn, index: ifi.Index, proto: family.protocol(), buf: make([]byte, frameSize)}
+	if s.raw, err = conn.SyscallConn(); err == nil {
+		err = s.raw.Control(func(fd uintptr) { s.fd = int(fd) })
+	}
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	s := &socket{Conn: conn, raw: raw}
-	s.read = s.tryRead
 	return s, nil
 }
 
-// socket reads and writes frames without the addresses that package packet would allocate for each.
-// There may be one reader at a time, and any number of writers.
+// socket reads and writes frames without the addresses that package packet would allocate for each, and with as few steps
+// between a request and its reply as can be: most requests come when the code of each step has left the processor's caches.
 type socket struct {
-	*packet.Conn
-	raw  syscall.RawConn
-	read func(fd uintptr) bool
-
-	// Of the Read in progress.
-	buf []byte
-	n   int
-	err error
+	conn   *packet.Conn
+	index  int
+	proto  *protocol
+	raw    syscall.RawConn
+	fd     int
+	closed atomic.Bool
+	buf    []byte // of Serve
 }
 
-func (s *socket) Read(b []byte) (int, error) {
-	s.buf = b
-	if err := s.raw.Read(s.read); err != nil {
-		return 0, err
-	}
-	return max(s.n, 0), s.err
-}
-
-// tryRead returns false to be called again when the socket is readable.
-func (s *socket) tryRead(fd uintptr) bool {
-	for {
-		n, err := receive(int(fd), s.buf)
-		switch err {
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return false
-		case 0:
-			s.n, s.err = n, nil
-		default:
-			s.n, s.err = 0, err
+// Serve never leaves the poller's Read while all is well: that is where it waits, and what keeps the descriptor open.
+func (s *socket) Serve(handle func(frame []byte)) error {
+	var fault syscall.Errno
+	err := s.raw.Read(func(uintptr) (done bool) {
+		for !s.closed.Load() {
+			switch n, errno := receive(s.fd, s.buf); errno {
+			case 0:
+				handle(s.buf[:n])
+			case syscall.EAGAIN:
+				return false
+			case syscall.EINTR:
+			default:
+				fault = errno
+				return true
+			}
 		}
 		return true
+	})
+	switch {
+	case s.closed.Load():
+		return net.ErrClosed
+	case err != nil:
+		return err
 	}
+	return fault
 }
 
 // Write sends a frame if the kernel takes it now: a reply that waits is worth nothing.
-func (s *socket) Write(b []byte) (n int, err error) {
-	var fault syscall.Errno
-	if err := s.raw.Control(func(fd uintptr) { fault = send(int(fd), b) }); err != nil {
-		return 0, err
-	}
-	if fault != 0 {
-		return 0, fault
+func (s *socket) Write(b []byte) (int, error) {
+	if errno := send(s.fd, b); errno != 0 {
+		return 0, errno
 	}
 	return len(b), nil
+}
+
+func (s *socket) Narrow(near []Span) error {
+	program, err := filter(s.index, s.proto, near)
+	if err != nil {
+		return err
+	}
+	return s.conn.SetBPF(program)
+}
+
+func (s *socket) Close() error {
+	s.closed.Store(true)
+	return s.conn.Close()
 }
 
 // receive and send make system calls that do not wait, and so need not tell Go's scheduler of them. Telling it costs most where

@@ -2,6 +2,8 @@ package layer2
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -330,6 +332,7 @@ func TestTheFilterLetsOnlyNeighboursIn(t *testing.T) {
 	for _, f := range families {
 		var ip = map[Family]netip.Addr{IPv4: vip4, IPv6: vip6}[f]
 		last := far.request(t, ip, ifi.MAC)
+		nearby := vip4.As4()
 		for _, c := range []struct {
 			name  string
 			frame []byte
@@ -345,25 +348,74 @@ func TestTheFilterLetsOnlyNeighboursIn(t *testing.T) {
 			{"router solicitation", patched(ndpUnsolicited(nil, far.mac, vip6), icmpStart, 133), false},
 			{"redirect", patched(ndpUnsolicited(nil, far.mac, vip6), icmpStart, 137), false},
 			{"of another code", patched(ndpUnsolicited(nil, far.mac, vip6), icmpStart+1, 1), false},
+			{"for an address far from ours", far.request(t, distant(ip), placement.MAC{}), false},
+			{"claim to an address far from ours", far.claim(t, distant(ip)), false},
+			{"request of a host that has an address near ours", patched(far.request(t, distant(ip), placement.MAC{}), arpSenderIP, nearby[:]...), f == IPv4},
 		} {
-			var conn interface {
-				Read([]byte) (int, error)
-				Close() error
-			}
+			var conn Conn
 			w.node.Do(t, func() {
 				var err error
 				conn, err = kernel{}.Listen(ifi, f)
 				check(t, err)
 			})
+			check(t, conn.Narrow([]Span{{0, 9}, {tail(ip) - 1, tail(ip)}, {tail(ip) + 1000, tail(ip) + 1001}}))
 			far.send(t, c.frame)
 			far.send(t, last) // is let in, and ends the wait
-			buf := make([]byte, frameSize)
-			n, err := conn.Read(buf)
-			check(t, err)
-			if in := string(buf[:n]) == string(c.frame); in != c.in {
+			let := make(chan string, 2)
+			done := make(chan error)
+			go func() { done <- conn.Serve(func(frame []byte) { let <- string(frame) }) }()
+			if in := <-let == string(c.frame); in != c.in {
 				t.Errorf("%s: %s: let in: %v, want %v", f, c.name, in, c.in)
 			}
 			check(t, conn.Close())
+			if err := <-done; !errors.Is(err, net.ErrClosed) {
+				t.Errorf("ends with %v", err)
+			}
+		}
+	}
+}
+
+// distant is an address of the same family that lies between the spans of the filter's test.
+func distant(ip netip.Addr) netip.Addr {
+	b := ip.As16()
+	binary.BigEndian.PutUint32(b[12:], tail(ip)+500)
+	return netip.AddrFrom16(b).Unmap()
+}
+
+// A socket that always has a frame waiting is closed as promptly as any.
+func TestClosingInTheMiddleOfAFlood(t *testing.T) {
+	w := newVethWorld(t)
+	far := w.stations["eth0"]
+	for _, f := range families {
+		var conn Conn
+		w.node.Do(t, func() {
+			var err error
+			conn, err = kernel{}.Listen(w.interfaces[0], f)
+			check(t, err)
+		})
+		request := far.request(t, map[Family]netip.Addr{IPv4: vip4, IPv6: vip6}[f], placement.MAC{})
+		flooded, done := make(chan struct{}), make(chan error)
+		n := 0
+		go func() {
+			done <- conn.Serve(func([]byte) {
+				for range 4 { // so that the socket never runs dry
+					far.send(t, request)
+				}
+				if n++; n == 1000 {
+					close(flooded)
+				}
+			})
+		}()
+		far.send(t, request)
+		<-flooded
+		check(t, conn.Close())
+		select {
+		case err := <-done:
+			if !errors.Is(err, net.ErrClosed) {
+				t.Errorf("%s: ends with %v", f, err)
+			}
+		case <-time.After(reachable):
+			t.Fatalf("%s: still serves after %v", f, reachable)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package layer2
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-lb/lanyard/internal/announce"
@@ -43,7 +46,7 @@ func BenchmarkLatency(b *testing.B) {
 		netnstest.Veth(b, node, "eth0", peer, "far")
 		node.AddAddr(b, "eth0", nodeIPs[IPv4].String()+"/16")
 		node.AddAddr(b, "eth0", nodeIPs[IPv6].String()+"/64")
-		startHolder(b, node, count)
+		startHolder(b, node, count, "")
 		for _, f := range families {
 			asker := newBlockingAsker(b, peer, f)
 			for _, c := range []struct {
@@ -70,7 +73,7 @@ func newBlockingAsker(t testing.TB, ns *netnstest.NS, f Family) *blockingAsker {
 		var err error
 		a.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		check(t, err)
-		program, err := filter(far.Index, f.protocol().filter)
+		program, err := filter(far.Index, f.protocol(), everywhere)
 		check(t, err)
 		list := make([]unix.SockFilter, len(program))
 		for i, p := range program {
@@ -79,7 +82,7 @@ func newBlockingAsker(t testing.TB, ns *netnstest.NS, f Family) *blockingAsker {
 		check(t, errors.Join(
 			unix.SetsockoptSockFprog(a.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(list)), Filter: &list[0]}),
 			unix.SetsockoptTimeval(a.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}),
-			unix.Bind(a.fd, &unix.SockaddrLinklayer{Protocol: f.protocol().etherType<<8 | f.protocol().etherType>>8, Ifindex: far.Index})))
+			unix.Bind(a.fd, &unix.SockaddrLinklayer{Protocol: bigEndian(f.protocol().etherType), Ifindex: far.Index})))
 	})
 	t.Cleanup(func() { _ = unix.Close(a.fd) })
 	return a
@@ -114,14 +117,14 @@ func (a *blockingAsker) compare(b *testing.B, ip netip.Addr, pause time.Duration
 	for b.Loop() {
 		for i, request := range requests {
 			if pause > 0 {
-				spec := unix.NsecToTimespec(pause.Nanoseconds())
-				_ = unix.Nanosleep(&spec, nil)
+				sleep(pause)
 			}
 			took, ok := a.ask(request, targets[i])
 			if !ok {
 				b.Fatalf("%s is not answered", targets[i])
 			}
 			times[i] = append(times[i], took)
+			runtime.Gosched() // or the thread would be interrupted in the middle of a later one
 		}
 	}
 	for i, name := range []string{"kernel", "ours"} {
@@ -134,17 +137,104 @@ func (a *blockingAsker) compare(b *testing.B, ip netip.Addr, pause time.Duration
 	b.ReportMetric(0, "ns/op")
 }
 
+// sleep as a program does that has no scheduler of its own, which would wake another thread before this one goes on.
+func sleep(d time.Duration) {
+	spec := unix.NsecToTimespec(d.Nanoseconds())
+	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&spec)), 0, 0)
+}
+
 func quantile(sorted []time.Duration, percent int) time.Duration {
 	return sorted[(len(sorted)-1)*percent/100]
 }
 
-const holderEnv = "LAYER2_HOLDER_OF"
+// The processor time that requests for other addresses cost who holds some: with the filter as it is, with one that tells
+// only what is a request, and with none. An iteration is a frame; they come at a pace at which a machine that does nothing
+// else drops none.
+func BenchmarkFlood(b *testing.B) {
+	const perMilli = 20
+	for _, hears := range []string{hearsAll, hearsKinds, ""} {
+		node, peer := netnstest.New(b), netnstest.New(b)
+		netnstest.Veth(b, node, "eth0", peer, "far")
+		holder := startHolder(b, node, 1, hears)
+		for _, f := range families {
+			asker := newBlockingAsker(b, peer, f)
+			var requests [][]byte
+			for i := range 1000 {
+				ip := netip.MustParseAddr("10.78.0.0")
+				if f == IPv6 {
+					ip = netip.MustParseAddr("fd77::eeee:0")
+				}
+				raw := ip.As16()
+				raw[14], raw[15] = byte(i>>8), byte(i)
+				requests = append(requests, asker.source.request(b, netip.AddrFrom16(raw).Unmap(), placement.MAC{}))
+			}
+			b.Run(fmt.Sprintf("%s/%s", cmp.Or(hears, "filtered"), f), func(b *testing.B) {
+				before := processorTime(b, holder)
+				begun := time.Now()
+				for i := range b.N {
+					if i%perMilli == 0 {
+						sleep(time.Until(begun.Add(time.Duration(i/perMilli) * time.Millisecond)))
+					}
+					if errno := send(asker.fd, requests[i%len(requests)]); errno != 0 {
+						b.Fatal(errno)
+					}
+				}
+				// What still waits in the socket is taken before an answer comes. A socket that has overflowed gives none.
+				request, lost := asker.source.request(b, numbered(f, 0), placement.MAC{}), 0.0
+				for {
+					if _, ok := asker.ask(request, numbered(f, 0)); ok {
+						break
+					}
+					if lost++; lost == 10 {
+						b.Fatal("no answer after the flood")
+					}
+				}
+				b.ReportMetric(lost, "unanswered")
+				b.ReportMetric((processorTime(b, holder)-before).Seconds()/float64(b.N)*1e6, "cpu-s/Mframe")
+			})
+		}
+	}
+}
+
+// processorTime is what all threads of a process have used since it began.
+func processorTime(t testing.TB, pid int) time.Duration {
+	t.Helper()
+	clock := int32(^pid)<<3 | 2 // CPUCLOCK_SCHED of a process, see clock_getcpuclockid(3)
+	var used unix.Timespec
+	check(t, unix.ClockGettime(clock, &used))
+	return time.Duration(used.Nano())
+}
+
+// hearing is a Network whose sockets have another filter.
+type hearing struct {
+	kernel
+	what string
+}
+
+const (
+	hearsAll   = "unfiltered"    // every frame of the family's type
+	hearsKinds = "any-neighbour" // what may be a request, for whatever address
+)
+
+func (h hearing) Listen(ifi placement.Interface, family Family) (Conn, error) {
+	conn, err := h.kernel.Listen(ifi, family)
+	if err == nil && h.what == hearsAll {
+		err = conn.(*socket).conn.SetBPF([]bpf.RawInstruction{{Op: unix.BPF_RET, K: whole}})
+	}
+	return loud{conn}, err
+}
+
+type loud struct{ Conn }
+
+func (loud) Narrow([]Span) error { return nil }
+
+const holderEnv, hearsEnv = "LAYER2_HOLDER_OF", "LAYER2_HOLDER_HEARS"
 
 // startHolder starts a process in the namespace that announces that many addresses of each family on eth0, and waits
 // until it does nothing more unasked.
-func startHolder(b *testing.B, node *netnstest.NS, count int) {
+func startHolder(b *testing.B, node *netnstest.NS, count int, hears string) (pid int) {
 	holder := exec.Command(os.Args[0], "-test.run=^TestHolder$", "-test.timeout=0")
-	holder.Env = append(os.Environ(), fmt.Sprintf("%s=%d", holderEnv, count))
+	holder.Env = append(os.Environ(), fmt.Sprintf("%s=%d", holderEnv, count), hearsEnv+"="+hears)
 	holder.Stderr = os.Stderr
 	in, err := holder.StdinPipe()
 	check(b, err)
@@ -155,17 +245,18 @@ func startHolder(b *testing.B, node *netnstest.NS, count int) {
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if strings.Contains(lines.Text(), holderEnv) {
 			go func() { _, _ = io.Copy(io.Discard, out) }()
-			return
+			return holder.Process.Pid
 		}
 	}
 	b.Fatal("the announcer's process has ended")
+	return 0
 }
 
 // TestHolder is no test but the process that startHolder starts.
 func TestHolder(t *testing.T) {
 	count, err := strconv.Atoi(os.Getenv(holderEnv))
 	if err != nil {
-		t.Skip("only for BenchmarkLatency")
+		t.Skip("only for benchmarks")
 	}
 	self := netnstest.Here(t)
 	w := announce.Want{Interfaces: []placement.Interface{describe(t, self, "eth0")}}
@@ -174,7 +265,11 @@ func TestHolder(t *testing.T) {
 			w.Announcements = append(w.Announcements, placement.Announcement{IP: numbered(f, i), Interfaces: []string{"eth0"}})
 		}
 	}
-	a := inside{t, self, New(Config{})}
+	var network Network
+	if hears := os.Getenv(hearsEnv); hears != "" {
+		network = hearing{what: hears}
+	}
+	a := inside{t, self, New(Config{Network: network})}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	check(t, a.Set(w))

@@ -45,6 +45,7 @@ func (f Family) protocol() *protocol {
 type protocol struct {
 	etherType uint16
 	filter    []test
+	tails     []uint32 // offsets of the last four bytes of the target and, where they differ, the claimed address
 	// target of a frame, cheaply: the frame need not be a request, nor sound.
 	target func(frame []byte) (netip.Addr, bool)
 	// answer to a frame if that is a sound request, otherwise nil.
@@ -66,6 +67,7 @@ type message func(out []byte, self placement.MAC, ip netip.Addr) []byte
 var arp = protocol{
 	etherType:   typeARP,
 	filter:      arpTests,
+	tails:       []uint32{arpTargetIP, arpSenderIP},
 	target:      arpTarget,
 	answer:      arpAnswer,
 	claimed:     arpClaimed,
@@ -77,6 +79,7 @@ var arp = protocol{
 var ndp = protocol{
 	etherType:   typeIPv6,
 	filter:      ndpTests,
+	tails:       []uint32{ndpTarget + 12},
 	target:      ndpTargetOf,
 	answer:      ndpAnswer,
 	claimed:     ndpClaimed,

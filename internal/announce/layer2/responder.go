@@ -3,7 +3,6 @@ package layer2
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"sync"
@@ -40,12 +39,14 @@ type responder struct {
 	// the address knows that no frame for it is still to come.
 	mu   sync.RWMutex
 	held table
-	conn io.ReadWriteCloser // nil while closed
+	conn Conn // nil while closed
 
-	fresh  []*holding // added since the last sync
+	fresh  []*holding    // added since the last sync
+	near   neighbourhood // covers held while conn is open
+	fitted int           // how many were held when near fitted best
 	stop   chan struct{}
 	done   chan struct{}
-	broken atomic.Bool // the socket has failed since it was opened
+	broken atomic.Bool // the socket has failed since it was opened, or cannot be told what to hear
 }
 
 func newResponder(ifi placement.Interface, family Family, cfg Config, book *book) *responder {
@@ -120,7 +121,12 @@ func (r *responder) sync(start func(serve func()), announce, probe func([]burst)
 		fresh = r.held.all()
 		slices.SortFunc(fresh, func(a, b *holding) int { return a.ip.Compare(b.ip) })
 	}
-	announcements, probes := r.book.attach(r.still(fresh))
+	fresh = r.still(fresh)
+	if err := r.narrow(fresh); err != nil {
+		r.broken.Store(true)
+		return fmt.Errorf("filter %s on %s: %w", r.family, r.ifi.Name, err)
+	}
+	announcements, probes := r.book.attach(fresh)
 	announce(announcements)
 	probe(probes)
 	if r.groups == nil {
@@ -132,12 +138,36 @@ func (r *responder) sync(start func(serve func()), announce, probe func([]burst)
 	return nil
 }
 
+// narrow has the socket hear of fresh addresses before they are used. It is made to fit anew when half of the addresses are gone.
+func (r *responder) narrow(fresh []*holding) error {
+	near := slices.Clone(r.near)
+	switch {
+	case 2*len(r.held) < r.fitted:
+		near, fresh = nil, r.held.all()
+		r.fitted = len(r.held)
+	case len(fresh) == 0:
+		return nil
+	}
+	r.fitted = max(r.fitted, len(r.held))
+	for _, h := range fresh {
+		near.cover(h.ip)
+	}
+	if slices.Equal(near, r.near) {
+		return nil
+	}
+	if err := r.conn.Narrow(near); err != nil {
+		return err
+	}
+	r.near = near
+	return nil
+}
+
 // still drops those from the list that are not held any more.
 func (r *responder) still(list []*holding) []*holding {
 	return slices.DeleteFunc(list, func(h *holding) bool { return r.held.get(h.ip) != h })
 }
 
-func (r *responder) open(conn io.ReadWriteCloser, start func(serve func())) {
+func (r *responder) open(conn Conn, start func(serve func())) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	r.mu.Lock()
 	r.conn = conn
@@ -168,6 +198,7 @@ func (r *responder) close() {
 		close(r.stop)
 		_ = conn.Close()
 		<-r.done
+		r.near, r.fitted = nil, 0
 	}
 	if r.groups != nil {
 		r.groups.close()
@@ -177,20 +208,19 @@ func (r *responder) close() {
 
 // serve answers until stop is closed. A failing socket is read again: one whose interface went down works
 // again when it is back up, and one whose interface is gone is replaced by the next Set.
-func (r *responder) serve(conn io.ReadWriteCloser, stop <-chan struct{}) {
-	in, out := make([]byte, frameSize), make([]byte, 0, frameSize)
+func (r *responder) serve(conn Conn, stop <-chan struct{}) {
+	out := make([]byte, 0, frameSize)
 	failing := false
+	handle := func(frame []byte) {
+		failing = false
+		r.handle(frame, out)
+	}
 	for {
-		n, err := conn.Read(in)
+		err := conn.Serve(handle)
 		select {
 		case <-stop:
 			return
 		default:
-		}
-		if err == nil {
-			failing = false
-			r.handle(in[:n], out)
-			continue
 		}
 		r.broken.Store(true)
 		if !failing {

@@ -30,18 +30,19 @@ func newSegment(t testing.TB) *segment {
 	return &segment{t: t, joins: make(map[placement.MAC]map[netip.Addr]int)}
 }
 
-// port is one socket on one NIC. A socket without tests hears everything that comes by.
+// port is one socket on one NIC. A socket without a protocol hears everything that comes by.
 type port struct {
 	*segment
 	mac    placement.MAC
-	tests  []test
+	proto  *protocol
+	near   []Span
 	frames chan []byte
 	closed chan struct{}
 	once   sync.Once
 }
 
-func (s *segment) attach(mac placement.MAC, tests []test) *port {
-	p := &port{segment: s, mac: mac, tests: tests, frames: make(chan []byte, 1<<16), closed: make(chan struct{})}
+func (s *segment) attach(mac placement.MAC, proto *protocol) *port {
+	p := &port{segment: s, mac: mac, proto: proto, near: everywhere, frames: make(chan []byte, 1<<16), closed: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ports = append(s.ports, p)
@@ -76,13 +77,13 @@ func (p *port) Write(b []byte) (int, error) {
 
 func (p *port) takes(b []byte) bool {
 	dst := placement.MAC(b)
-	if p.tests == nil {
+	if p.proto == nil {
 		return true
 	}
 	if group(dst) && dst != broadcast && dst != allNodes && !p.isMember(dst) {
 		return false
 	}
-	return (group(dst) || dst == p.mac) && passes(p.tests, b)
+	return (group(dst) || dst == p.mac) && passes(p.proto.filter, b) && passesAny(p.proto.tails, p.near, b)
 }
 
 // isMember looks for a group that maps to the address, RFC 2464 section 7.
@@ -110,6 +111,18 @@ func passes(tests []test, b []byte) bool {
 	return true
 }
 
+// passesAny reports whether one of the fields is in one of the spans.
+func passesAny(offsets []uint32, near []Span, b []byte) bool {
+	for _, offset := range offsets {
+		for _, s := range near {
+			if passes([]test{{offset: offset, size: 4, low: s.Low, high: s.High}}, b) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (p *port) Close() error {
 	p.once.Do(func() {
 		close(p.closed)
@@ -127,8 +140,8 @@ func (s *segment) String() string {
 	var lines []string
 	for _, p := range s.ports {
 		switch {
-		case p.tests == nil: // a station
-		case p.tests[0] == arpTests[0]:
+		case p.proto == nil: // a station
+		case p.proto == &arp:
 			lines = append(lines, fmt.Sprintf("%s listens for ARP\n", p.mac))
 		default:
 			lines = append(lines, fmt.Sprintf("%s listens for NDP\n", p.mac))
@@ -154,13 +167,42 @@ type fakeNode struct {
 
 var errBroken = errors.New("broken interface")
 
-func (n *fakeNode) Listen(ifi placement.Interface, family Family) (io.ReadWriteCloser, error) {
+func (n *fakeNode) Listen(ifi placement.Interface, family Family) (Conn, error) {
+	port, err := n.plug(ifi, family)
+	return frames{port, port}, err
+}
+
+// frames makes a Conn of a port, or of what is around it.
+type frames struct {
+	io.ReadWriteCloser
+	port *port
+}
+
+func (f frames) Narrow(near []Span) error {
+	f.port.mu.Lock()
+	defer f.port.mu.Unlock()
+	f.port.near = slices.Clone(near)
+	return nil
+}
+
+func (f frames) Serve(handle func(frame []byte)) error {
+	buf := make([]byte, frameSize)
+	for {
+		n, err := f.Read(buf)
+		if err != nil {
+			return err
+		}
+		handle(buf[:n])
+	}
+}
+
+func (n *fakeNode) plug(ifi placement.Interface, family Family) (*port, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.broken[ifi.Index] || n.segments[ifi.Index] == nil {
 		return nil, errBroken
 	}
-	return n.segments[ifi.Index].attach(ifi.MAC, family.protocol().filter), nil
+	return n.segments[ifi.Index].attach(ifi.MAC, family.protocol()), nil
 }
 
 func (n *fakeNode) Member(ifi placement.Interface) (Member, error) {

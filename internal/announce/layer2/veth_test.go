@@ -2,11 +2,12 @@ package layer2
 
 import (
 	"context"
+	"io"
 	"net"
+	"os"
 	"slices"
 	"testing"
 
-	"github.com/mdlayher/packet"
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-lb/lanyard/internal/announce"
@@ -91,22 +92,22 @@ func describe(t testing.TB, ns *netnstest.NS, name string) (i placement.Interfac
 // listenAt puts a station beside the kernel on an interface.
 func listenAt(t testing.TB, ns *netnstest.NS, name string) *station {
 	t.Helper()
-	wire := tap(t, ns, name, unix.ETH_P_ALL)
+	wire := tap(t, ns, name)
 	return newStation(t, describe(t, ns, name).MAC, "10.77.0.1", "fd77::1", wire)
 }
 
-// tap opens a socket for all frames of a type, without a filter.
-func tap(t testing.TB, ns *netnstest.NS, name string, etherType int) *socket {
+// tap opens a socket for all frames on an interface, without a filter.
+func tap(t testing.TB, ns *netnstest.NS, name string) io.ReadWriteCloser {
 	t.Helper()
 	ifi := describe(t, ns, name)
-	var s *socket
+	var wire *os.File
 	ns.Do(t, func() {
-		conn, err := packet.Listen(&net.Interface{Index: ifi.Index}, packet.Raw, etherType, nil)
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		check(t, err)
-		raw, err := conn.SyscallConn()
-		check(t, err)
-		s = &socket{Conn: conn, raw: raw}
-		s.read = s.tryRead
+		wire = os.NewFile(uintptr(fd), "tap of "+name)
+		check(t, unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL), Ifindex: ifi.Index}))
 	})
-	return s
+	return wire
 }
+
+func bigEndian(v uint16) uint16 { return v<<8 | v>>8 }
