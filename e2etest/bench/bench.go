@@ -34,6 +34,7 @@ type group struct {
 
 var groups = []group{
 	{name: "allocation", measure: allocation, limit: 8 * time.Minute},
+	{name: "reply", measure: replyLatency, limit: 6 * time.Minute},
 	{name: "failover", measure: failover, limit: 4 * time.Minute},
 	{name: "memory", measure: memoryAndProcessor, limit: 8 * time.Minute},
 	{name: "api", measure: apiCost, limit: 5 * time.Minute},

@@ -35,6 +35,21 @@ func (l *Lab) Answered(host string, ip netip.Addr, limit time.Duration) (bool, e
 	return len(answers) > 0, err
 }
 
+// Request is the frame by which WhoHas asks.
+func (l *Lab) Request(host string, ip netip.Addr) ([]byte, error) {
+	h := l.Host(host)
+	nic := h.NICs()[0]
+	mac, err := nic.MAC()
+	if err != nil {
+		return nil, err
+	}
+	source := h.addrIn(nic.Segment, ip)
+	if ip.Is6() {
+		return solicitation(mac, source, ip), nil
+	}
+	return arpRequest(mac, source, ip), nil
+}
+
 func (l *Lab) ask(host string, ip netip.Addr, wait time.Duration, firstOnly bool) ([]Answer, error) {
 	h := l.Host(host)
 	nic := h.NICs()[0]
@@ -47,10 +62,9 @@ func (l *Lab) ask(host string, ip netip.Addr, wait time.Duration, firstOnly bool
 		return nil, err
 	}
 	defer socket.close()
-	source := h.addrIn(nic.Segment, ip)
-	request := arpRequest(mac, source, ip)
-	if ip.Is6() {
-		request = solicitation(mac, source, ip)
+	request, err := l.Request(host, ip)
+	if err != nil {
+		return nil, err
 	}
 	begun := time.Now()
 	if err := errors.Join(socket.write(request), socket.setReadDeadline(begun.Add(wait))); err != nil {

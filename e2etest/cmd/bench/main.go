@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -34,10 +35,24 @@ func main() {
 	if args := flag.Args(); len(args) > 2 && args[0] == bench.PlainWatchCommand {
 		run = func(ctx context.Context) error { return bench.PlainWatch(ctx, args[1], args[2:]) }
 	}
+	if args := flag.Args(); len(args) > 1 && args[0] == bench.BareRepliesCommand {
+		run = func(ctx context.Context) error { return bareReplies(ctx, args[1], args[2:]) }
+	}
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+func bareReplies(ctx context.Context, nic string, address []string) (err error) {
+	var ip netip.Addr
+	if len(address) > 0 {
+		ip, err = netip.ParseAddr(address[0])
+	}
+	if err != nil {
+		return err
+	}
+	return bench.BareReplies(ctx, nic, ip)
 }
 
 type options struct {

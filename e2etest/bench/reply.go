@@ -1,0 +1,321 @@
+package bench
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/lanyard-lb/lanyard/e2etest/lab"
+)
+
+const (
+	ranges6 = "fd78::/112" // as many addresses as ranges have, and more
+	// Each address is asked for so often in a run, one request at a time: spaced, as hosts ask, which finds programs asleep and
+	// processors with other things in their caches; and in a row.
+	spacedAsks, rowAsks = 500, 5000
+	spacing             = 2 * time.Millisecond
+	// A flood is so many requests, of which nobody need answer one, from another client.
+	floodFrames, floodPerMilli = 200000, 20
+	floodAsks                  = 1000 // of each address meanwhile
+	among                      = "among 20,000 others a second"
+)
+
+// replies measures how long a client waits for the answer to one ARP request or neighbour solicitation. Who asks is a thread
+// with a raw socket on a host across the switch, which waits in the kernel; a time is from before its request to after it has
+// the answer, and has its own two system calls in it, its waking, and the way through two cables and the switch twice. All
+// that is in the time of the node's kernel too, which answers for the node's own address on the same NIC and is asked in
+// turns, but for the waking: what the kernel answers is there before the asking thread has gone to sleep. Addresses of the
+// implementation are asked for one after the other, all that there are.
+//
+// The bare loop is a thread on the node that reads a request and writes a reply: without a runtime, nothing to look up and
+// nothing to count. No program that is woken for each request is quicker.
+type replies struct {
+	*Site
+	b       *Bench
+	watcher *watcher
+	speaker *lab.Process
+	loop    netip.Addr      // what the bare loop answers for
+	held    [2][]netip.Addr // of the Services, IPv4 first
+	first   [2]float64      // p50 of spaced requests with one address
+	figures []Figure
+}
+
+func replyLatency(ctx context.Context, b *Bench) (_ []Figure, err error) {
+	s, err := b.site(ctx, lab.Options{Nodes: 1, Clients: 2})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Down()) }()
+	r := &replies{Site: s, b: b, loop: netip.MustParseAddr("10.78.255.1")}
+	steps := []func(context.Context) error{
+		r.start,
+		func(ctx context.Context) error { return r.hold(ctx, 0, 1) },
+		func(ctx context.Context) error { return r.hold(ctx, 1, b.most()) },
+		r.floods,
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return r.figures, s.explain(s.explain(err, controlPlane, "controller"), s.Node(1), "speaker")
+		}
+	}
+	return r.figures, nil
+}
+
+func (r *replies) start(ctx context.Context) (err error) {
+	if err := r.Pools(ctx, []string{ranges, ranges6}); err != nil {
+		return err
+	}
+	if r.watcher, err = r.watchServices(ctx); err != nil {
+		return err
+	}
+	if _, err = r.StartController(ctx); err != nil {
+		return err
+	}
+	if r.speaker, err = r.StartSpeaker(ctx, r.Node(1)); err != nil {
+		return err
+	}
+	if _, err := r.startBareReplies(r.Node(1), "bare-replies", r.loop); err != nil {
+		return err
+	}
+	if err := r.WaitReady(ctx, controlPlane, r.Implementation.Controller, time.Minute); err != nil {
+		return err
+	}
+	if err := r.WaitReady(ctx, r.Node(1), r.Implementation.Speaker, time.Minute); err != nil {
+		return err
+	}
+	return r.answered(ctx, r.loop.String())
+}
+
+// hold has the node hold addresses of each family until there are n, and asks for them.
+func (r *replies) hold(ctx context.Context, from, n int) error {
+	r.b.say("creating Services with an address of each family until there are %d", n)
+	err := parallel(ctx, from, n, func(ctx context.Context, i int) error {
+		s, dual := service(serviceName(i)), corev1.IPFamilyPolicyRequireDualStack
+		s.Spec.IPFamilyPolicy = &dual
+		_, err := r.Client.CoreV1().Services(namespace).Create(ctx, s, metav1.CreateOptions{})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("create Services: %w", err)
+	}
+	if err := r.watcher.wait(ctx, n); err != nil {
+		return err
+	}
+	if err := r.list(ctx, n); err != nil {
+		return err
+	}
+	for _, ips := range r.held {
+		for _, ip := range []netip.Addr{ips[0], ips[len(ips)/2], ips[len(ips)-1]} {
+			if err := r.answered(ctx, ip.String()); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := settle(ctx, []*lab.Process{r.speaker}); err != nil {
+		return err
+	}
+	for _, ips := range r.held {
+		if err := r.latencies(ctx, ips); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// list finds out which addresses n Services have.
+func (r *replies) list(ctx context.Context, n int) error {
+	list, err := r.Client.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("list Services: %w", err)
+	}
+	r.held = [2][]netip.Addr{}
+	for _, s := range list.Items {
+		for _, ingress := range s.Status.LoadBalancer.Ingress {
+			ip, err := netip.ParseAddr(ingress.IP)
+			if err != nil {
+				return fmt.Errorf("the status of Service %s: %w", s.Name, err)
+			}
+			r.held[family(ip)] = append(r.held[family(ip)], ip)
+		}
+	}
+	for f, ips := range r.held {
+		if len(ips) != n {
+			return fmt.Errorf("%d Services have %d addresses that %s resolves", n, len(ips), protocols[f])
+		}
+	}
+	return nil
+}
+
+// protocols are what resolves the addresses of a family.
+var protocols = [...]string{"ARP", "NDP"}
+
+func family(ip netip.Addr) int {
+	if ip.Is4() {
+		return 0
+	}
+	return 1
+}
+
+const (
+	ofKernel = "the kernel's own reply, for the node's address"
+	ofLoop   = "the reply of a bare loop that reads and writes"
+)
+
+// latencies adds figures of what it takes to get answers for ips, of one family.
+func (r *replies) latencies(ctx context.Context, ips []netip.Addr) error {
+	f := family(ips[0])
+	for _, pace := range []struct {
+		name  string
+		n     int
+		pause time.Duration
+		goal  float64
+	}{{"every 2 ms", spacedAsks, spacing, 1.3}, {"in a row", rowAsks, 0, 0}} {
+		got, err := r.compare(ctx, pace.n, pace.pause, ips, ips[0].Is4())
+		if err != nil {
+			return err
+		}
+		for _, a := range got {
+			if a.unanswered > 0 {
+				return fmt.Errorf("%d of %d %s requests were not answered", a.unanswered, pace.n, protocols[f])
+			}
+		}
+		r.add(fmt.Sprintf("%s reply, %s held, a request %s", protocols[f], thousands(len(ips)), pace.name), got, pace.goal)
+		if pace.pause == 0 {
+			continue
+		}
+		p50 := Percentile(got[1].micros, 50)
+		if len(ips) == 1 {
+			r.first[f] = p50
+			continue
+		}
+		r.figures = append(r.figures, Figure{Name: fmt.Sprintf("%s reply, %s held, beside 1 held, p50", protocols[f], thousands(len(ips))), Unit: "µs",
+			Ours: []float64{p50}, Limit: []float64{r.first[f]}, Of: "the same with 1 held", Goal: Goal{Ratio: 1.2}})
+	}
+	return nil
+}
+
+// compare asks for the node's own address, those that are held, and that of the bare loop if it is to.
+func (r *replies) compare(ctx context.Context, n int, pause time.Duration, ips []netip.Addr, loop bool) ([]asked, error) {
+	w, err := openWireOf(r.Host(client), ips[0], answersTo(ips[0]))
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	targets := [][]netip.Addr{{r.Host(r.Node(1)).Addr(ips[0])}, ips}
+	if loop {
+		targets = append(targets, []netip.Addr{r.loop})
+	}
+	lists := make([][]question, len(targets))
+	for i, list := range targets {
+		if lists[i], err = r.questions(client, list...); err != nil {
+			return nil, err
+		}
+	}
+	return w.compare(ctx, n, pause, lists...)
+}
+
+// add adds figures of what came of asking the kernel, the implementation and the bare loop.
+func (r *replies) add(name string, got []asked, goal float64) {
+	kernel, own := got[0].micros, got[1].micros
+	figure := func(what string, p int, limit []float64, of string, goal float64) {
+		r.figures = append(r.figures, Figure{Name: what, Unit: "µs", Ours: []float64{Percentile(own, p)},
+			Limit: []float64{Percentile(limit, p)}, Of: of, Goal: Goal{Ratio: goal}})
+		r.b.say("%s: %.1f µs, %.1f µs for %s", what, Percentile(own, p), Percentile(limit, p), of)
+	}
+	figure(name+", p50", 50, kernel, ofKernel, goal)
+	figure(name+", p99", 99, kernel, ofKernel, 0)
+	if len(got) > 2 {
+		figure(name+", p50 beside a bare loop", 50, got[2].micros, ofLoop, 0)
+	}
+}
+
+// floods measures what requests for addresses that nobody has cost the speaker, and those who ask for its own meanwhile.
+func (r *replies) floods(ctx context.Context) error {
+	if err := r.Process(r.Node(1), "bare-replies").Kill(); err != nil {
+		return err
+	}
+	for f, protocol := range protocols {
+		var got []asked
+		err := r.flood(ctx, f, func() (err error) {
+			got, err = r.compare(ctx, floodAsks, spacing, r.held[f], false)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		r.add(fmt.Sprintf("%s reply, %s held, %s", protocol, thousands(len(r.held[f])), among), got, 0)
+		r.figures = append(r.figures, Figure{Name: fmt.Sprintf("%s requests unanswered, of %s %s", protocol, thousands(floodAsks), among),
+			Unit: "requests", Ours: []float64{float64(got[1].unanswered)}, Limit: []float64{float64(got[0].unanswered)},
+			Of: "those for the node's own address"})
+	}
+	// Only now: it would be in the way.
+	reader, err := r.startBareReplies(r.Node(1), "bare-reader", netip.Addr{})
+	if err != nil {
+		return err
+	}
+	processes := []*lab.Process{r.speaker, reader}
+	rest, err := average(ctx, processes, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	for f, protocol := range protocols {
+		before, err := usageOf(processes)
+		if err != nil {
+			return err
+		}
+		if err := r.flood(ctx, f, func() error { return nil }); err != nil {
+			return err
+		}
+		after, err := usageOf(processes)
+		if err != nil {
+			return err
+		}
+		var cost [2]float64
+		for i := range cost {
+			cost[i] = max(0, (after.used[i]-before.used[i]).Seconds()-rest[i]*after.at.Sub(before.at).Seconds()) / floodFrames * 1e6
+		}
+		r.b.say("a million %s requests for others cost the speaker %.3f s of CPU, and who reads every frame %.3f s", protocol, cost[0], cost[1])
+		r.figures = append(r.figures, Figure{Name: fmt.Sprintf("speaker: CPU per million %s requests for other addresses", protocol), Unit: "s",
+			Ours: cost[:1], Limit: cost[1:], Of: "a bare loop that reads every frame"})
+	}
+	return nil
+}
+
+// flood sends requests of a family for addresses that nobody has from a client. What is done meanwhile must be done before the
+// last is sent.
+func (r *replies) flood(ctx context.Context, family int, meanwhile func() error) error {
+	const from = "c2"
+	first := [...]string{"10.79.0.0", "fd79::1:0"}[family]
+	nobody := make([]netip.Addr, 1000)
+	for i := range nobody {
+		b := netip.MustParseAddr(first).As16()
+		binary.BigEndian.PutUint16(b[14:], uint16(i))
+		nobody[i] = netip.AddrFrom16(b).Unmap()
+	}
+	questions, err := r.questions(from, nobody...)
+	if err != nil {
+		return err
+	}
+	w, err := openWireOf(r.Host(from), nobody[0], answersTo(nobody[0]))
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	flooded := make(chan error, 1)
+	go func() { flooded <- w.flood(ctx, floodFrames, floodPerMilli, questions) }()
+	if err := meanwhile(); err != nil {
+		return errors.Join(err, <-flooded)
+	}
+	select {
+	case err := <-flooded:
+		return errors.Join(errors.New("the flood was over too early"), err)
+	default:
+		return <-flooded
+	}
+}
