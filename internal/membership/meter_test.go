@@ -196,3 +196,25 @@ func TestTrafficAddsUp(t *testing.T) {
 		}
 	})
 }
+
+// While nothing happens, members probe each other and exchange states now and then: nothing is told twice.
+func TestSilenceAtRest(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.key = []byte("secret")
+		m, err := newMeter(w.key)
+		if err != nil {
+			t.Fatalf("newMeter: %v", err)
+		}
+		w.lan.meter = m
+		w.start(20)
+		for i, n := range w.nodes {
+			n.Publish(reportOf(50, int64(i)))
+		}
+		<-time.After(10 * time.Second)
+		before := m.read()
+		<-time.After(20 * time.Second)
+		if got := m.read().since(before); got.Probes == 0 || got.Exchanges == 0 || got.News+got.Letters > 0 {
+			t.Errorf("in 20 s at rest: %+v", got)
+		}
+	})
+}
