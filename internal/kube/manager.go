@@ -12,6 +12,7 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -102,6 +103,10 @@ func LeaseName(component, class string) string {
 // AddReadyCheck makes the readiness probe fail, with the error as its reason, while check returns one.
 func (c *Cluster) AddReadyCheck(name string, check func() error) error {
 	return c.manager.AddReadyzCheck(name, func(*http.Request) error { return check() })
+}
+
+func init() {
+	metrics.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
 
 // Metrics is the registry that the metrics address serves.

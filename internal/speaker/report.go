@@ -418,6 +418,7 @@ func (r *Reporter) report(ctx context.Context, e *entry) error {
 			return err
 		}
 		e.wrote, e.wroteOn = &want, e.service.ResourceVersion
+		e.l2 = nil // whoever wrote another condition has written the ServiceL2Status, too
 		r.tellChange(e.service, before, want)
 	}
 	if e.l2Differs() {

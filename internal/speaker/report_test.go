@@ -342,6 +342,24 @@ func TestOneReporter(t *testing.T) {
 	}, "web")
 }
 
+// TestReportsAgainAfterAnother: while a node stood still another one took over and reported; it has the address again without ever
+// having known, and puts right what the other wrote, the ServiceL2Status too.
+func TestReportsAgainAfterAnother(t *testing.T) {
+	inABubble(t, func(_ *testing.T, b *board) {
+		n1, n2 := b.start("n1"), b.start("n2")
+		mine, others := announcedBy("n1", "10.0.0.1", "default/web"), announcedBy("n2", "10.0.0.1", "default/web")
+		n1.tell(mine)
+		rest(time.Minute)
+		n2.tell(others)
+		rest(time.Minute)
+		b.expect("n1 default/web True Announced, n2 default/web True Announced", "default/web n2 Announcing")
+		n1.tell(mine)
+		n2.tell(mine)
+		rest(time.Minute)
+		b.expect("n1 default/web True Announced", "default/web n1 Announcing")
+	}, "web")
+}
+
 func TestWaitsForWhatPasses(t *testing.T) {
 	for name, pass := range map[string]func(*placement.Verdict){
 		"settling": func(v *placement.Verdict) { v.Reason, v.Claim = placement.Settling, placement.Claim{} },
