@@ -192,7 +192,7 @@ func (c *costs) announced(ctx context.Context, name string) error {
 		return err
 	}
 	if len(service.Status.LoadBalancer.Ingress) != 1 {
-		return fmt.Errorf("Service %s has the addresses %v, want one", name, service.Status.LoadBalancer.Ingress)
+		return fmt.Errorf("the addresses of Service %s are %v, not one", name, service.Status.LoadBalancer.Ingress)
 	}
 	return c.answered(ctx, service.Status.LoadBalancer.Ingress[0].IP)
 }

@@ -43,7 +43,7 @@ func (p *pass) takeIn(whole bool) {
 		for _, a := range p.work {
 			a.turn = p.turn
 		}
-		p.whole = !(p.hear(reports) && p.serve() && p.watch())
+		p.whole = !p.hear(reports) || !p.serve() || !p.watch()
 	}
 	p.remember(reports)
 	if p.whole {

@@ -3,7 +3,6 @@ package speaker
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/netip"
@@ -24,7 +23,7 @@ import (
 // void is a LAN without neighbours.
 type void struct{}
 
-func (void) Listen(placement.Interface, layer2.Family) (io.ReadWriteCloser, error) {
+func (void) Listen(placement.Interface, layer2.Family) (layer2.Conn, error) {
 	return voidConn(make(chan struct{})), nil
 }
 
@@ -32,7 +31,8 @@ func (void) Member(placement.Interface) (layer2.Member, error) { return voidMemb
 
 type voidConn chan struct{}
 
-func (c voidConn) Read([]byte) (int, error)    { <-c; return 0, io.EOF }
+func (c voidConn) Serve(func([]byte)) error    { <-c; return net.ErrClosed }
+func (c voidConn) Narrow([]layer2.Span) error  { return nil }
 func (c voidConn) Write(b []byte) (int, error) { return len(b), nil }
 func (c voidConn) Close() error                { close(c); return nil }
 

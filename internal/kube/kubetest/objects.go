@@ -45,7 +45,7 @@ func (m *Maker) labels() map[string]string {
 func (m *Maker) meta(o *metav1.ObjectMeta, namespace, name string) {
 	o.Namespace, o.Name, o.Labels = namespace, name, m.labels()
 	o.CreationTimestamp, o.DeletionTimestamp = metav1.NewTime(time.Unix(int64(m.r.IntN(100)), 0)), nil
-	o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl", Operation: "Update", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{` + strings.Repeat(" ", 2000) + "}}")}}}
+	o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl", Operation: "Update", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{` + strings.Repeat(" ", 2000) + "}}")}}
 	o.Annotations = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": strings.Repeat("x", 3000)}
 }
 
