@@ -67,8 +67,8 @@ func TestProcess(t *testing.T) {
 // TestFaults: what is wrong in an adapter file is said at once, all of it.
 func TestFaults(t *testing.T) {
 	for text, want := range map[string][]string{
-		"nam: x":  {"nam"},
-		"name: x": {"namespace is missing", "pools is missing", "controller.binary is missing", "speaker.account is missing"},
+		"label: x": {"label"},
+		"name: x":  {"namespace is missing", "pools is missing", "controller.binary is missing", "speaker.account is missing"},
 		strings.Replace(adapter, "{{.NodeIP}}", "{{.IP}}", 1):              {"IP"},
 		strings.Replace(adapter, "privilege: nobody", "privilege: all", 1): {`controller.privilege is "all"`},
 	} {
