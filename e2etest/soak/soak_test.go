@@ -22,7 +22,7 @@ import (
 	"github.com/lanyard-lb/lanyard/e2etest/soak"
 )
 
-// prepare skips the test where there is no lab of its own, builds it, and returns options whose logs go where those of
+// prepare skips the test unless SOAK is set, and where there is no lab of its own, builds it, and returns options whose logs go where those of
 // failed tests do.
 func prepare(t *testing.T) soak.Options {
 	t.Helper()
@@ -31,6 +31,9 @@ func prepare(t *testing.T) soak.Options {
 	}
 	if os.Getenv("LANYARD_GROUND") == string(lab.OnKind) {
 		t.Skip("the soak runs in namespaces of its own")
+	}
+	if os.Getenv("SOAK") == "" {
+		t.Skip("minutes of random life: SOAK=1 has them")
 	}
 	labtest.Must(t, lab.Build(t.Context(), os.Stderr))
 	o := soak.Defaults()
