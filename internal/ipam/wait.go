@@ -18,12 +18,12 @@ func (l *Ledger) wait(e *entry) {
 	}
 }
 
-// unwait undoes wait and reports whether the entry waited.
-func (l *Ledger) unwait(e *entry) bool {
+// unwait undoes wait, if the entry waits.
+func (l *Ledger) unwait(e *entry) {
 	group := l.waiting[e.wish]
 	at, found := slices.BinarySearchFunc(group, e, (*entry).compare)
 	if !found || group[at] != e {
-		return false
+		return
 	}
 	if l.waiting[e.wish] = slices.Delete(group, at, at+1); len(group) == 1 {
 		delete(l.waiting, e.wish)
@@ -34,7 +34,6 @@ func (l *Ledger) unwait(e *entry) bool {
 			delete(l.onlookers, ip)
 		}
 	}
-	return true
 }
 
 // wish sums up what an entry that misses any address of some families goes by: the pools that may serve it, and its

@@ -127,14 +127,3 @@ func (c *Cluster) informer(ctx context.Context, kind client.Object) (cache.Infor
 		}
 	}
 }
-
-// sources waits until the caches of all the kinds hold their first full list; notify is called for each
-// change from then on and, before, for each object.
-func (c *Cluster) sources(ctx context.Context, notify func(client.Object), kinds ...client.Object) error {
-	return c.watch(ctx, func(before, after client.Object) {
-		if after == nil {
-			after = before
-		}
-		notify(after)
-	}, kinds...)
-}

@@ -4,7 +4,9 @@ package kubetest
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +45,9 @@ func (m *Maker) labels() map[string]string {
 func (m *Maker) meta(o *metav1.ObjectMeta, namespace, name string) {
 	o.Namespace, o.Name, o.Labels = namespace, name, m.labels()
 	o.CreationTimestamp, o.DeletionTimestamp = metav1.NewTime(time.Unix(int64(m.r.IntN(100)), 0)), nil
-	o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl", Operation: "Update", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{` + strings.Repeat(" ", 2000) + "}}")}}}
+	fields := &metav1.FieldsV1{}
+	fields.SetRawString(`{"f:spec":{` + strings.Repeat(" ", 2000) + "}}")
+	o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl", Operation: "Update", FieldsV1: fields}}
 	o.Annotations = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": strings.Repeat("x", 3000)}
 }
 
@@ -60,15 +64,16 @@ func (m *Maker) Service() *corev1.Service {
 	policy := one(m, corev1.IPFamilyPolicyRequireDualStack, corev1.IPFamilyPolicyPreferDualStack)
 	s.Spec.IPFamilyPolicy = one(m, nil, &policy)
 	s.Spec.ExternalTrafficPolicy = one(m, corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal, "")
-	for name, value := range map[string]string{
+	annotations := map[string]string{
 		v1beta1.AnnotationAddresses: m.address(), v1beta1.AnnotationPool: one(m, "lan", "lan, wan"), v1beta1.AnnotationReservation: "r",
 		v1beta1.AnnotationSharingKey: one(m, "k", ""), v1beta1.AnnotationSharingNamespaces: one(m, "red", "*"),
 		v1beta1.AnnotationSharingSpill: one(m, "true", "perhaps"), v1beta1.AnnotationReassign: one(m, "false", "no"),
 		v1beta1.AnnotationMoveTo: one(m, "n1", "n2"), v1beta1.AliasesAddresses[m.r.IntN(len(v1beta1.AliasesAddresses))]: m.address(),
 		v1beta1.AliasesPool[m.r.IntN(len(v1beta1.AliasesPool))]: "old", v1beta1.AliasesSharingKey[m.r.IntN(len(v1beta1.AliasesSharingKey))]: "k2",
-	} {
+	}
+	for _, name := range slices.Sorted(maps.Keys(annotations)) {
 		if m.r.IntN(4) == 0 {
-			s.Annotations[name] = value
+			s.Annotations[name] = annotations[name]
 		}
 	}
 	s.Status.LoadBalancer.Ingress = nil
@@ -91,10 +96,10 @@ func (m *Maker) EndpointSlice(namespace, service string) *discoveryv1.EndpointSl
 	m.fill.Fill(s)
 	m.meta(&s.ObjectMeta, one(m, "red", "blue"), fmt.Sprint("slice", m.r.IntN(10)))
 	s.Labels[discoveryv1.LabelServiceName] = one(m, "web", "db", "mail")
-	if service != "" {
+	switch {
+	case service != "":
 		s.Namespace, s.Labels[discoveryv1.LabelServiceName] = namespace, service
-	}
-	if m.r.IntN(5) == 0 {
+	case m.r.IntN(5) == 0:
 		delete(s.Labels, discoveryv1.LabelServiceName)
 	}
 	s.Endpoints = s.Endpoints[:0]
