@@ -42,7 +42,7 @@ type Daemon struct {
 	Privilege lab.Privilege     `json:"privilege"` // see lab.Privilege
 	Files     map[string]string `json:"files"`     // to write into Dir, by name
 	Ready     string            `json:"ready"`     // URL that its host gets with status 200 once it is ready; empty: none
-	Profile   string            `json:"profile"`   // URL of its CPU profile on its host, as net/http/pprof serves it; empty: none
+	Pprof     string            `json:"pprof"`     // URL of its profiles on its host, as net/http/pprof serves them; empty: none
 	Pod       *Pod              `json:"pod"`       // to record for it; nil: none
 	// Members is the series of a speaker's metrics, at port 7472 of its host, that tells how many speakers it sees; empty: none
 	// does.
@@ -144,7 +144,7 @@ func parse(raw []byte) (*Implementation, error) {
 func (i *Implementation) texts() []string {
 	all := append(slices.Clone(i.Manifests), i.Objects, i.Pools)
 	for _, d := range []Daemon{i.Controller, i.Speaker} {
-		all = append(all, d.Binary, d.Ready, d.Profile)
+		all = append(all, d.Binary, d.Ready, d.Pprof)
 		all = append(all, d.Args...)
 		for _, v := range d.Env {
 			all = append(all, v)

@@ -93,7 +93,7 @@ func (c *costs) start(ctx context.Context) (err error) {
 const of = "client-go informers of the same kinds"
 
 // memoryNow adds figures of the memory.
-func (c *costs) memoryNow(when string, goal float64) error {
+func (c *costs) memoryNow(ctx context.Context, when string, goal float64) error {
 	have := make([]memory, len(c.processes))
 	for i, p := range c.processes {
 		var err error
@@ -111,7 +111,7 @@ func (c *costs) memoryNow(when string, goal float64) error {
 				Limit: []float64{megabytes(limit.peak)}, Of: of})
 		}
 	}
-	return nil
+	return c.fetchProfiles(ctx, when, "heap", "")()
 }
 
 func megabytes(bytes int64) float64 { return float64(bytes) / 1e6 }
@@ -121,7 +121,7 @@ func (c *costs) idle(ctx context.Context) error {
 	if _, err := settle(ctx, c.processes); err != nil {
 		return err
 	}
-	if err := c.memoryNow("no Service", 0); err != nil {
+	if err := c.memoryNow(ctx, "no Service", 0); err != nil {
 		return err
 	}
 	return c.resting(ctx, "no Service")
@@ -179,7 +179,7 @@ func (c *costs) fill(ctx context.Context, i int) error {
 	if n == 2000 {
 		goal = 60
 	}
-	if err := c.memoryNow(when, goal); err != nil {
+	if err := c.memoryNow(ctx, when, goal); err != nil {
 		return err
 	}
 	return c.resting(ctx, when)
@@ -305,7 +305,7 @@ func (c *costs) addNodes(ctx context.Context) error {
 	if _, err := settle(ctx, c.processes); err != nil {
 		return err
 	}
-	if err := c.memoryNow(fmt.Sprintf("%s Services and %d Nodes", thousands(c.b.most()), extraNodes), 0); err != nil {
+	if err := c.memoryNow(ctx, fmt.Sprintf("%s Services and %d Nodes", thousands(c.b.most()), extraNodes), 0); err != nil {
 		return err
 	}
 	what := fmt.Sprintf("Node status reported, %d Nodes, %s Services", extraNodes, thousands(c.b.most()))

@@ -12,9 +12,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
 )
 
 const (
@@ -141,42 +142,31 @@ func setAddress(ctx context.Context, c *kubernetes.Clientset, name string, ip ne
 type watcher struct {
 	mu      sync.Mutex
 	with    map[string]time.Time // those that have an address: since when
-	err     error
-	changed chan struct{} // closed, and made anew, at each change
+	changed chan struct{}        // closed, and made anew, at each change
 }
 
-// watchServices watches the Services of the bench from now on, until ctx ends.
+// watchServices watches the Services of the bench from now on, until ctx ends, as informers do: a watch that the API server
+// ends, for it does not wait for those who are slow, is begun anew.
 func (s *Site) watchServices(ctx context.Context) (*watcher, error) {
-	services := s.Client.CoreV1().Services(namespace)
-	list, err := services.List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("list Services: %w", err)
-	}
-	stream, err := services.Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+	w := &watcher{with: map[string]time.Time{}, changed: make(chan struct{})}
+	services := cache.NewListWatchFromClient(s.Client.CoreV1().RESTClient(), "services", namespace, fields.Everything())
+	informer := cache.NewSharedInformer(services, &corev1.Service{}, 0)
+	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { w.see(o.(*corev1.Service)) },
+		UpdateFunc: func(_, o any) { w.see(o.(*corev1.Service)) },
+		DeleteFunc: func(o any) {
+			if name, err := cache.DeletionHandlingObjectToName(o); err == nil {
+				w.lose(name.Name)
+			}
+		},
+	})
 	if err != nil {
 		return nil, fmt.Errorf("watch Services: %w", err)
 	}
-	w := &watcher{with: map[string]time.Time{}, changed: make(chan struct{})}
-	for i := range list.Items {
-		w.see(&list.Items[i], time.Now())
+	go informer.Run(ctx.Done())
+	if !cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
+		return nil, fmt.Errorf("watch Services: %w", ctx.Err())
 	}
-	go func() {
-		defer stream.Stop()
-		for event := range stream.ResultChan() {
-			now := time.Now()
-			s, is := event.Object.(*corev1.Service)
-			switch {
-			case !is:
-				w.fail(fmt.Errorf("watch Services: %v", event.Object))
-				return
-			case event.Type == watch.Deleted:
-				w.lose(s.Name)
-			default:
-				w.see(s, now)
-			}
-		}
-		w.fail(fmt.Errorf("the watch of Services has ended: %w", context.Cause(ctx)))
-	}()
 	return w, nil
 }
 
@@ -188,11 +178,10 @@ func (w *watcher) update(f func()) {
 	w.changed = make(chan struct{})
 }
 
-func (w *watcher) fail(err error) { w.update(func() { w.err = err }) }
-
 func (w *watcher) lose(name string) { w.update(func() { delete(w.with, name) }) }
 
-func (w *watcher) see(s *corev1.Service, at time.Time) {
+func (w *watcher) see(s *corev1.Service) {
+	at := time.Now()
 	_, had := w.with[s.Name] // only this goroutine writes
 	switch has := len(s.Status.LoadBalancer.Ingress) > 0; {
 	case has && !had:
@@ -220,16 +209,13 @@ func (w *watcher) waitFor(ctx context.Context, name string) (at time.Time, err e
 func (w *watcher) until(ctx context.Context, done func() bool, missing func() string) error {
 	for {
 		w.mu.Lock()
-		ok, err, changed, text := done(), w.err, w.changed, ""
+		ok, changed, text := done(), w.changed, ""
 		if !ok {
 			text = missing()
 		}
 		w.mu.Unlock()
-		switch {
-		case ok:
+		if ok {
 			return nil
-		case err != nil:
-			return err
 		}
 		select {
 		case <-changed:
