@@ -81,7 +81,7 @@ race-lab: lab-build ## the lab suites with daemons that detect races (slow; thei
 	@cd e2etest && LANYARD_BIN=$(CURDIR)/bin/race go test -timeout 60m -p 1 ./suite/... ./allocation/...
 
 .PHONY: bench
-bench: lab-build build ## the figures of speed and cost, ours beside limits (root; RUNS=3 FIGURES=allocation,... SERVICES=2000,10000 IMPLEMENTATION=lanyard,other.yaml JSON=file)
+bench: lab-build build ## the figures of speed and cost, ours beside limits (root; RUNS=n FIGURES=allocation,... SERVICES=2000,10000 IMPLEMENTATION=lanyard,other.yaml JSON=file)
 	@cd e2etest && go build -o ../bin/bench ./cmd/bench
 	@bin/bench $(if $(RUNS),-runs $(RUNS)) $(if $(FIGURES),-figures $(FIGURES)) $(if $(SERVICES),-services $(SERVICES)) \
 	  $(if $(IMPLEMENTATION),-implementations $(IMPLEMENTATION)) $(if $(JSON),-json $(JSON)) $(if $(PROFILES),-profiles $(PROFILES))

@@ -12,12 +12,10 @@ import (
 	"github.com/lanyard-lb/lanyard/e2etest/lab"
 )
 
-const apiSpeakers = 3 // speakers of the group api
-
 // apiCost measures what daemons ask of the API server and what it tells them. Its clusters have as many Services as the first
 // of the numbers says.
 func apiCost(ctx context.Context, b *Bench) (_ []Figure, err error) {
-	s, err := b.site(ctx, lab.Options{Nodes: apiSpeakers, Clients: 1})
+	s, err := b.site(ctx, lab.Options{Nodes: speakers, Clients: 1})
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +186,7 @@ func (c *traffics) add(what string, n int, s spent) {
 		each("all speakers: sent and answered", "B", told.sent+told.received)
 	}
 	each("controller: watched", "B", s.controller.sum("watch").received, s.plainController.sum("watch").received)
-	each("each speaker: watched", "B", s.speakers.sum("watch").received/apiSpeakers, s.plainSpeaker.sum("watch").received)
+	each("each speaker: watched", "B", s.speakers.sum("watch").received/speakers, s.plainSpeaker.sum("watch").received)
 }
 
 func (c *traffics) create(ctx context.Context) error {

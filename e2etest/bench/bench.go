@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,16 +30,17 @@ type group struct {
 	name    string
 	measure func(ctx context.Context, b *Bench) ([]Figure, error)
 	limit   time.Duration // of a call
+	runs    int           // unless somebody says otherwise
 	own     bool          // it measures code of Lanyard's own, in one call for all runs: an adapter has no part in it
 }
 
 var groups = []group{
-	{name: "allocation", measure: allocation, limit: 8 * time.Minute},
+	{name: "allocation", measure: allocation, limit: 8 * time.Minute, runs: 3},
 	{name: "reply", measure: replyLatency, limit: 6 * time.Minute},
-	{name: "failover", measure: failover, limit: 4 * time.Minute},
-	{name: "memory", measure: memoryAndProcessor, limit: 8 * time.Minute},
-	{name: "api", measure: apiCost, limit: 5 * time.Minute},
-	{name: "gossip", limit: 10 * time.Minute, own: true, measure: func(ctx context.Context, b *Bench) ([]Figure, error) {
+	{name: "failover", measure: failover, limit: 5 * time.Minute, runs: 1},
+	{name: "memory", measure: memoryAndProcessor, limit: 10 * time.Minute, runs: 1},
+	{name: "api", measure: apiCost, limit: 6 * time.Minute, runs: 1},
+	{name: "gossip", limit: 10 * time.Minute, runs: 3, own: true, measure: func(ctx context.Context, b *Bench) ([]Figure, error) {
 		return Gossip(ctx, b.Runs)
 	}},
 }
@@ -55,7 +57,7 @@ func Groups() (names []string) {
 type Options struct {
 	Implementations []*Implementation
 	Groups          []string
-	Runs            int
+	Runs            int       // 0: of each group as many as suit it
 	Services        []int     // numbers of Services, ascending
 	Profiles        string    // folder to write the CPU profiles of daemons to; empty: none are taken. They cost some time.
 	Out             io.Writer // receives progress
@@ -72,17 +74,18 @@ func Run(ctx context.Context, o Options) (all []Results, _ error) {
 		if !slices.Contains(o.Groups, g.name) {
 			continue
 		}
-		runs := o.Runs
+		runs := cmp.Or(o.Runs, g.runs)
+		calls := runs
 		if g.own {
-			runs = 1
+			calls = 1
 		}
-		for run := range runs {
+		for run := range calls {
 			for i, implementation := range o.Implementations {
 				if g.own && implementation.Name != Own {
 					continue
 				}
-				b := &Bench{Implementation: implementation, Services: o.Services, Runs: o.Runs, Profiles: o.Profiles, Out: o.Out, begun: time.Now()}
-				fmt.Fprintf(o.Out, "== %s: %s, run %d of %d\n", g.name, implementation.Name, run+1, runs)
+				b := &Bench{Implementation: implementation, Services: o.Services, Runs: runs, Profiles: o.Profiles, Out: o.Out, begun: time.Now()}
+				fmt.Fprintf(o.Out, "== %s: %s, run %d of %d\n", g.name, implementation.Name, run+1, calls)
 				figures, err := b.once(ctx, g)
 				all[i].add(figures)
 				if err != nil {

@@ -8,7 +8,7 @@ import (
 )
 
 // trialsPerRun is how often a run of the group tries each fault.
-const trialsPerRun = 7
+const trialsPerRun = 10
 
 // failover measures how long clients miss an owner that goes.
 func failover(ctx context.Context, b *Bench) (_ []Figure, err error) {

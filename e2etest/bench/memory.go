@@ -19,13 +19,15 @@ const (
 	perService = 3   // endpoints of each Service
 	sliceCount = 10  // EndpointSlices of one large Service
 	perSlice   = 100 // endpoints of each of them
+	speakers   = 3
+	samples    = 10  // of memory, one per second
 	edits      = 200 // Service events of each kind
 	rolled     = 1000
 	extraNodes = 500
 	perSecond  = 50 // events
 )
 
-// costs measures memory and processor time of one controller and one speaker, which announces everything.
+// costs measures memory and processor time of the controller and of the first of the speakers.
 type costs struct {
 	*Site
 	b       *Bench
@@ -41,7 +43,7 @@ var daemons = []string{"controller", "speaker"}
 var plain = map[string][]string{"controller": {"services", "nodes"}, "speaker": {"services", "endpointslices", "nodes"}}
 
 func memoryAndProcessor(ctx context.Context, b *Bench) (_ []Figure, err error) {
-	s, err := b.site(ctx, lab.Options{Nodes: 1, Clients: 1})
+	s, err := b.site(ctx, lab.Options{Nodes: speakers, Clients: 1})
 	if err != nil {
 		return nil, err
 	}
@@ -72,11 +74,16 @@ func (c *costs) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	speaker, err := c.StartSpeaker(ctx, c.Node(1))
-	if err != nil {
-		return err
+	c.processes = []*lab.Process{controller}
+	for i, node := range c.Nodes() {
+		speaker, err := c.StartSpeaker(ctx, node)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			c.processes = append(c.processes, speaker)
+		}
 	}
-	c.processes = []*lab.Process{controller, speaker}
 	for _, d := range daemons {
 		p, err := c.startPlainWatch("plain-"+d, c.Kubeconfig(), plain[d]...)
 		if err != nil {
@@ -87,29 +94,47 @@ func (c *costs) start(ctx context.Context) (err error) {
 	if err := c.WaitReady(ctx, controlPlane, c.Implementation.Controller, time.Minute); err != nil {
 		return err
 	}
-	return c.WaitReady(ctx, c.Node(1), c.Implementation.Speaker, time.Minute)
+	for _, node := range c.Nodes() {
+		if err := c.WaitReady(ctx, node, c.Implementation.Speaker, time.Minute); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const of = "client-go informers of the same kinds"
 
-// memoryNow adds figures of the memory.
-func (c *costs) memoryNow(ctx context.Context, when string, goal float64) error {
-	have := make([]memory, len(c.processes))
-	for i, p := range c.processes {
-		var err error
-		if have[i], err = memoryOf(p.PID()); err != nil {
-			return fmt.Errorf("%s: %w", p.Name, err)
+// resting adds figures of the memory and of what the daemons use while nothing happens.
+func (c *costs) resting(ctx context.Context, when string, goal float64) error {
+	resident, peak := make([][]float64, len(c.processes)), make([]float64, len(c.processes))
+	before, err := usageOf(c.processes)
+	if err != nil {
+		return err
+	}
+	for range samples {
+		if err := pass(ctx, time.Second); err != nil {
+			return err
+		}
+		for i, p := range c.processes {
+			m, err := memoryOf(p.PID())
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.Name, err)
+			}
+			resident[i], peak[i] = append(resident[i], megabytes(m.resident)), megabytes(m.peak)
 		}
 	}
+	after, err := usageOf(c.processes)
+	if err != nil {
+		return err
+	}
+	rest := rates(before, after)
 	for i, d := range daemons {
-		own, limit := have[i], have[i+len(daemons)]
-		c.b.say("%s, %s: %.0f MB resident, %.0f MB at most", d, when, megabytes(own.resident), megabytes(own.peak))
-		c.figures = append(c.figures, Figure{Name: d + ": resident memory, " + when, Unit: "MB", Ours: []float64{megabytes(own.resident)},
-			Limit: []float64{megabytes(limit.resident)}, Of: of, Goal: Goal{Value: goal}})
-		if goal > 0 {
-			c.figures = append(c.figures, Figure{Name: d + ": most memory until " + when, Unit: "MB", Ours: []float64{megabytes(own.peak)},
-				Limit: []float64{megabytes(limit.peak)}, Of: of})
-		}
+		plain := i + len(daemons)
+		c.b.say("%s, %s: %.0f MB resident, %.0f MB at most; %.2f ms of CPU per second", d, when, Median(resident[i]), peak[i], rest[i]*1000)
+		c.figures = append(c.figures,
+			Figure{Name: d + ": resident memory, " + when, Unit: "MB", Ours: resident[i], Limit: resident[plain], Of: of, Goal: Goal{Value: goal}},
+			Figure{Name: d + ": most memory until then, " + when, Unit: "MB", Ours: peak[i : i+1], Limit: peak[plain : plain+1], Of: of},
+			Figure{Name: d + ": CPU per second at rest, " + when, Unit: "ms", Ours: []float64{rest[i] * 1000}, Limit: []float64{rest[plain] * 1000}, Of: of})
 	}
 	return c.fetchProfiles(ctx, when, "heap", "")()
 }
@@ -121,24 +146,7 @@ func (c *costs) idle(ctx context.Context) error {
 	if _, err := settle(ctx, c.processes); err != nil {
 		return err
 	}
-	if err := c.memoryNow(ctx, "no Service", 0); err != nil {
-		return err
-	}
-	return c.resting(ctx, "no Service")
-}
-
-// resting adds figures of what the daemons use while nothing happens.
-func (c *costs) resting(ctx context.Context, when string) error {
-	rest, err := average(ctx, c.processes, 10*time.Second)
-	if err != nil {
-		return err
-	}
-	for i, d := range daemons {
-		c.b.say("%s, %s: %.2f ms of CPU per second", d, when, rest[i]*1000)
-		c.figures = append(c.figures, Figure{Name: d + ": CPU per second at rest, " + when, Unit: "ms", Ours: []float64{rest[i] * 1000},
-			Limit: []float64{rest[i+len(daemons)] * 1000}, Of: of})
-	}
-	return nil
+	return c.resting(ctx, "no Service", 0)
 }
 
 // fill makes Services until there are as many as the i-th number says, and waits until all are assigned and announced.
@@ -179,10 +187,7 @@ func (c *costs) fill(ctx context.Context, i int) error {
 	if n == 2000 {
 		goal = 60
 	}
-	if err := c.memoryNow(ctx, when, goal); err != nil {
-		return err
-	}
-	return c.resting(ctx, when)
+	return c.resting(ctx, when, goal)
 }
 
 // announced waits until the address of a Service is answered for on the LAN.
@@ -305,7 +310,7 @@ func (c *costs) addNodes(ctx context.Context) error {
 	if _, err := settle(ctx, c.processes); err != nil {
 		return err
 	}
-	if err := c.memoryNow(ctx, fmt.Sprintf("%s Services and %d Nodes", thousands(c.b.most()), extraNodes), 0); err != nil {
+	if err := c.resting(ctx, fmt.Sprintf("%s Services and %d Nodes", thousands(c.b.most()), extraNodes), 0); err != nil {
 		return err
 	}
 	what := fmt.Sprintf("Node status reported, %d Nodes, %s Services", extraNodes, thousands(c.b.most()))

@@ -92,8 +92,8 @@ const (
 	window = 2 * time.Second
 	// resting is the part of a processor that a resting process uses at most.
 	resting = 0.02
-	// restsWithin is how long that may take.
-	restsWithin = 90 * time.Second
+	// restsWithin is how long that may take. What is not urgent may be paced: a speaker's reports, say.
+	restsWithin = 4 * time.Minute
 )
 
 // settle waits until the processes rest, and returns what they used in the last window. Some may never rest: then it is

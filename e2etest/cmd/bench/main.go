@@ -22,7 +22,7 @@ import (
 
 func main() {
 	var o options
-	flag.IntVar(&o.runs, "runs", 3, "how often to measure each figure")
+	flag.IntVar(&o.runs, "runs", 0, "how often to measure each figure; 0: as suits it")
 	flag.StringVar(&o.figures, "figures", strings.Join(bench.Groups(), ","), "groups of figures to measure")
 	flag.StringVar(&o.implementations, "implementations", bench.Own, "adapter files of implementations; lanyard is our own")
 	flag.StringVar(&o.services, "services", "2000,10000", "numbers of Services to measure with, ascending")
