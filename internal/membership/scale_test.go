@@ -233,18 +233,23 @@ func (c *cluster) measure() scaled {
 		c.close()
 		pass(time.Minute) // probes being waited for
 	}()
+	step := func(what string, got any) { c.tb.Logf("%s, %d members, %s: %+v", c.profile, len(c.nodes), what, got) }
 	pass(10 * time.Second)
 	s.Heap = c.heap()
 	s.Rest = c.while(func() { pass(c.round()) })
+	step("rest", s.Rest)
 	s.Move = c.move()
+	step("move", s.Move)
 	pass(10 * time.Second)
 	gone := 0
 	for victim := range min(3, len(c.nodes)) {
 		s.Crashes = append(s.Crashes, c.crash(victim))
+		step("crash", s.Crashes[victim])
 		gone += len(c.nodes) // it leaves for itself, as it ends
 	}
 	s.Alarms = int(c.lost.Load()) - gone
 	s.Churn = c.while(c.churn)
+	step("churn", s.Churn)
 	return s
 }
 
