@@ -117,7 +117,8 @@ func (c *Cluster) Run(ctx context.Context) error { return c.manager.Start(ctx) }
 // informer waits for the API server to know the kind: it may be away as we start, or the CRDs may come later.
 func (c *Cluster) informer(ctx context.Context, kind client.Object) (cache.Informer, error) {
 	for told := false; ; told = true {
-		informer, err := c.manager.GetCache().GetInformer(ctx, kind)
+		// It need not have its first list: those of all kinds are on their way at the same time.
+		informer, err := c.manager.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false))
 		if err == nil {
 			return informer, nil
 		}
