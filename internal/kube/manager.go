@@ -61,6 +61,9 @@ func Connect(o Options) (*Cluster, error) {
 	}
 	// No limit on the client's side: the API server's priority and fairness does that better.
 	config.QPS = -1
+	// From 1.37 on the API server compresses a watch that began with a list event by event, for each client: a lot of work
+	// on its side for a few hundred bytes.
+	config.DisableCompression = true
 	config.UserAgent = rest.DefaultKubernetesUserAgent() + " " + o.Component
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, v1beta1.AddToScheme} {
