@@ -165,8 +165,10 @@ func (c *Controller) decide(name types.NamespacedName, s *corev1.Service) (ipam.
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.versions[r.Service] = version{Holder: holder(s), resourceVersion: s.ResourceVersion}
-	if c.held[r.Service] != s.ResourceVersion {
-		delete(c.held, r.Service)
+	if at, held := c.held[r.Service]; held && at != s.ResourceVersion {
+		if delete(c.held, r.Service); len(c.held) == 0 {
+			c.held = map[ipam.Key]string{} // a map that was large once stays large
+		}
 	}
 	changed := both(c.ledger.Tick(now), c.ledger.Set(r))
 	decision, _ := c.ledger.Decision(key(name))

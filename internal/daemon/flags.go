@@ -93,6 +93,7 @@ func Main(name string, args []string, add func(*pflag.FlagSet) *Flags, run func(
 	if err := errors.Join(err, flags.checkPprof()); err != nil {
 		return fail(name, err)
 	}
+	tuneMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop)

@@ -133,13 +133,16 @@ func (q *AllocationQueue) start(ctx context.Context) error {
 	return q.allocator.Start(ctx, objects, q.cluster.listServices)
 }
 
-// listServices asks the API server itself, page by page.
+// listServices asks the API server itself, page by page, and keeps what the caches would.
 func (c *Cluster) listServices(ctx context.Context) ([]corev1.Service, error) {
 	var all []corev1.Service
 	for next := ""; ; {
 		var page corev1.ServiceList
 		if err := c.manager.GetAPIReader().List(ctx, &page, client.Limit(500), client.Continue(next)); err != nil {
 			return nil, fmt.Errorf("list Services: %w", err)
+		}
+		for i := range page.Items {
+			trimService(&page.Items[i])
 		}
 		all = append(all, page.Items...)
 		if next = page.Continue; next == "" {

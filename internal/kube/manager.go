@@ -13,8 +13,10 @@ import (
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -60,10 +62,15 @@ func Connect(o Options) (*Cluster, error) {
 	}
 	// No limit on the client's side: the API server's priority and fairness does that better.
 	config.QPS = -1
+	// From 1.37 on the API server compresses a watch that began with a list event by event, for each client: a lot of work
+	// on its side for a few hundred bytes.
+	config.DisableCompression = true
 	config.UserAgent = rest.DefaultKubernetesUserAgent() + " " + o.Component
 	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1beta1.AddToScheme(scheme)); err != nil {
-		return nil, fmt.Errorf("register API types: %w", err)
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, v1beta1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("register API types: %w", err)
+		}
 	}
 	shared := true
 	m, err := manager.New(config, manager.Options{
@@ -118,7 +125,8 @@ func (c *Cluster) Run(ctx context.Context) error { return c.manager.Start(ctx) }
 // informer waits for the API server to know the kind: it may be away as we start, or the CRDs may come later.
 func (c *Cluster) informer(ctx context.Context, kind client.Object) (cache.Informer, error) {
 	for told := false; ; told = true {
-		informer, err := c.manager.GetCache().GetInformer(ctx, kind)
+		// It need not have its first list: those of all kinds are on their way at the same time.
+		informer, err := c.manager.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false))
 		if err == nil {
 			return informer, nil
 		}

@@ -105,8 +105,8 @@ const longestNote = 1024
 // Of events that say that all is well so many are recorded at once, and per second from then on: each is a request, and
 // the condition says the same. When many Services are given addresses at the same time, these come first.
 const (
-	goodNewsAtOnce    = 100
-	goodNewsPerSecond = 20
+	goodNewsAtOnce    = 50
+	goodNewsPerSecond = 10
 )
 
 // Events returns a function that records an event on an object. action is a verb in CamelCase. Notes that are
