@@ -35,12 +35,12 @@ type group struct {
 }
 
 var groups = []group{
-	{name: "allocation", measure: allocation, limit: 8 * time.Minute, runs: 3},
-	{name: "reply", measure: replyLatency, limit: 6 * time.Minute},
-	{name: "failover", measure: failover, limit: 5 * time.Minute, runs: 1},
-	{name: "memory", measure: memoryAndProcessor, limit: 10 * time.Minute, runs: 1},
-	{name: "api", measure: apiCost, limit: 6 * time.Minute, runs: 1},
-	{name: "gossip", limit: 10 * time.Minute, runs: 3, own: true, measure: func(ctx context.Context, b *Bench) ([]Figure, error) {
+	{name: "allocation", measure: allocation, limit: 15 * time.Minute, runs: 3},
+	{name: "reply", measure: replyLatency, limit: 8 * time.Minute, runs: 1},
+	{name: "failover", measure: failover, limit: 12 * time.Minute, runs: 1},
+	{name: "memory", measure: memoryAndProcessor, limit: 15 * time.Minute, runs: 1},
+	{name: "api", measure: apiCost, limit: 8 * time.Minute, runs: 1},
+	{name: "gossip", limit: 15 * time.Minute, runs: 1, own: true, measure: func(ctx context.Context, b *Bench) ([]Figure, error) {
 		return Gossip(ctx, b.Runs)
 	}},
 }

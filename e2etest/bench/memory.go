@@ -143,7 +143,7 @@ func megabytes(bytes int64) float64 { return float64(bytes) / 1e6 }
 
 // idle: nothing to do yet.
 func (c *costs) idle(ctx context.Context) error {
-	if _, err := settle(ctx, c.processes); err != nil {
+	if err := settle(ctx, c.processes); err != nil {
 		return err
 	}
 	return c.resting(ctx, "no Service", 0)
@@ -173,7 +173,7 @@ func (c *costs) fill(ctx context.Context, i int) error {
 			return err
 		}
 	}
-	rest, err := settle(ctx, c.processes)
+	rest, err := settleWithin(ctx, c.processes, 4*time.Minute)
 	if err != nil {
 		return err
 	}
@@ -237,7 +237,7 @@ func (c *costs) events(ctx context.Context, what string, n, pace int, goal float
 	if err := profiled(); err != nil {
 		return err
 	}
-	if _, err := settle(ctx, c.processes); err != nil {
+	if err := settle(ctx, c.processes); err != nil {
 		return err
 	}
 	after, err := usageOf(c.processes)
@@ -296,7 +296,7 @@ func (c *costs) roll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := settle(ctx, c.processes); err != nil {
+	if err := settle(ctx, c.processes); err != nil {
 		return err
 	}
 	return c.events(ctx, fmt.Sprintf("pod replaced of a Service with %s", thousands(sliceCount*perSlice)), rolled, 2*perSecond, 0, large.replace)
@@ -307,7 +307,7 @@ func (c *costs) addNodes(ctx context.Context) error {
 	if err := c.createNodes(ctx, extraNodes); err != nil {
 		return err
 	}
-	if _, err := settle(ctx, c.processes); err != nil {
+	if err := settle(ctx, c.processes); err != nil {
 		return err
 	}
 	if err := c.resting(ctx, fmt.Sprintf("%s Services and %d Nodes", thousands(c.b.most()), extraNodes), 0); err != nil {

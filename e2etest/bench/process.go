@@ -93,12 +93,17 @@ const (
 	// resting is the part of a processor that a resting process uses at most.
 	resting = 0.02
 	// restsWithin is how long that may take. What is not urgent may be paced: a speaker's reports, say.
-	restsWithin = 4 * time.Minute
+	restsWithin = 90 * time.Second
 )
 
-// settle waits until the processes rest, and returns what they used in the last window. Some may never rest: then it is
-// what they use after a long time.
-func settle(ctx context.Context, processes []*lab.Process) (rest []float64, _ error) {
+// settle waits until the processes rest, at most for restsWithin.
+func settle(ctx context.Context, processes []*lab.Process) error {
+	_, err := settleWithin(ctx, processes, restsWithin)
+	return err
+}
+
+// settleWithin waits until the processes rest, at most for so long, and returns what they used in the last window.
+func settleWithin(ctx context.Context, processes []*lab.Process, limit time.Duration) (rest []float64, _ error) {
 	for begun := time.Now(); ; {
 		from, err := usageOf(processes)
 		if err != nil {
@@ -116,7 +121,7 @@ func settle(ctx context.Context, processes []*lab.Process) (rest []float64, _ er
 		for _, r := range rest {
 			busy = busy || r > resting
 		}
-		if !busy || time.Since(begun) > restsWithin {
+		if !busy || time.Since(begun) > limit {
 			return rest, nil
 		}
 	}

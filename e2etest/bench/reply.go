@@ -117,7 +117,7 @@ func (r *replies) hold(ctx context.Context, from, n int) error {
 			}
 		}
 	}
-	if _, err := settle(ctx, []*lab.Process{r.speaker}); err != nil {
+	if err := settle(ctx, []*lab.Process{r.speaker}); err != nil {
 		return err
 	}
 	for _, ips := range r.held {
