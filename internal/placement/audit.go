@@ -21,14 +21,11 @@ func (l *Layer2) audit(f Facts) (Decision, string) {
 
 // twin returns an elector in the same state, which has seen nothing yet.
 func (l *Layer2) twin() *Layer2 {
-	l.flush(l.seen.now)
 	t := NewLayer2(l.options)
 	t.options.Audit = nil
 	t.quiet, t.moved, t.weak, t.apart, t.round = l.quiet, l.moved, l.weak, l.apart, l.round
 	t.seen.now, t.seen.members = l.seen.now, l.seen.members
-	for key, known := range l.known {
-		t.known[key] = maps.Clone(known)
-	}
+	t.known = l.flushed()
 	for ip, c := range l.checking {
 		copied := *c
 		t.checking[ip] = &copied
@@ -44,6 +41,16 @@ func (l *Layer2) twin() *Layer2 {
 		t.addresses = append(t.addresses, b)
 	}
 	return t
+}
+
+// flushed is which subnets are known, and when they were there last, as of the last decision.
+func (l *Layer2) flushed() map[string]map[netip.Prefix]time.Time {
+	f := &Layer2{plan: l.plan, known: map[string]map[netip.Prefix]time.Time{}}
+	for key, known := range l.known {
+		f.known[key] = maps.Clone(known)
+	}
+	f.flush(l.seen.now)
+	return f.known
 }
 
 func (d Decision) differs(w Decision) string {
@@ -82,14 +89,13 @@ func firstDifference[T any](what string, list, want []T, same func(T, T) bool) s
 
 // differs says how the state differs from that of an elector that has made a whole pass of the same facts.
 func (l *Layer2) differs(w *Layer2) string {
-	l.flush(l.seen.now)
-	w.flush(w.seen.now)
+	known, wanted := l.flushed(), w.flushed()
 	switch {
 	case !l.quiet.Equal(w.quiet), !l.moved.Equal(w.moved), !l.weak.Equal(w.weak), l.apart != w.apart, l.round != w.round:
 		return fmt.Sprintf("quiet since %s, moved at %s, weak since %s, apart %v, round %d; a whole pass comes to %s, %s, %s, %v, %d",
 			l.quiet, l.moved, l.weak, l.apart, l.round, w.quiet, w.moved, w.weak, w.apart, w.round)
-	case !maps.EqualFunc(l.known, w.known, func(a, b map[netip.Prefix]time.Time) bool { return maps.EqualFunc(a, b, time.Time.Equal) }):
-		return fmt.Sprintf("knows the subnets %v, a whole pass %v", l.known, w.known)
+	case !maps.EqualFunc(known, wanted, func(a, b map[netip.Prefix]time.Time) bool { return maps.EqualFunc(a, b, time.Time.Equal) }):
+		return fmt.Sprintf("knows the subnets %v, a whole pass %v", known, wanted)
 	case !maps.EqualFunc(l.checking, w.checking, func(a, b *check) bool { return *a == *b }):
 		return fmt.Sprintf("checks %v, a whole pass %v", l.checking, w.checking)
 	case len(l.at) != len(w.at):

@@ -17,6 +17,7 @@ import (
 type world struct {
 	chance *rand.Rand
 	facts  Facts
+	strays bool                  // there may be addresses that no subnet contains
 	rounds map[netip.Addr]uint64 // that the announcer has seen
 }
 
@@ -29,9 +30,13 @@ func newWorld(seed uint64) *world {
 		w.facts.Nodes[n] = Node{}
 		w.facts.Reports[n] = Report{Interfaces: []Interface{w.nic(i, "eth0")}}
 	}
+	w.strays = w.likely(3)
 	w.configure()
 	for range 12 {
 		w.service()
+	}
+	if w.likely(3) {
+		w.quarantine()
 	}
 	return w
 }
@@ -53,10 +58,17 @@ func (w *world) some() map[string]bool {
 func one[T any](w *world, list ...T) T { return list[w.chance.IntN(len(list))] }
 
 func (w *world) ip() netip.Addr {
+	if w.likely(30) {
+		return ip("10.9.0.2") // as a pod has it
+	}
 	if w.likely(6) {
 		return netip.MustParseAddr(fmt.Sprintf("fd00::%d", w.chance.IntN(6)))
 	}
-	return netip.AddrFrom4([4]byte{10, byte(w.chance.IntN(3)), 0, byte(w.chance.IntN(8))})
+	third := 2
+	if w.strays {
+		third = 3
+	}
+	return netip.AddrFrom4([4]byte{10, byte(w.chance.IntN(third)), 0, byte(w.chance.IntN(8))})
 }
 
 func (w *world) nic(node int, name string) Interface {
@@ -81,11 +93,11 @@ func (w *world) configure() {
 		}
 	}
 	for i := range 1 + w.chance.IntN(3) {
-		ad := Advertisement{Name: fmt.Sprint("ad", i), Pools: map[string]bool{}, Nodes: w.some(), IgnoreSubnets: w.likely(6), Withdraw: w.likely(4)}
+		ad := Advertisement{Name: fmt.Sprint("ad", i), Pools: map[string]bool{}, Nodes: w.some(), IgnoreSubnets: w.strays && w.likely(6), Withdraw: w.likely(4)}
 		for _, p := range c.Pools {
 			ad.Pools[p.Name] = !w.likely(4)
 		}
-		if w.likely(4) {
+		if w.likely(8) {
 			ad.Interfaces = []string{one(w, "eth*", "eth0", "veth*")}
 		}
 		for w.likely(3) {
@@ -155,6 +167,8 @@ func (w *world) tell() {
 		r.Claims = slices.Delete(r.Claims, i, i+1)
 	case has:
 		r.Claims[i] = w.claim(ip)
+	case w.likely(20): // it is not as it should be
+		r.Claims = append(r.Claims, w.claim(ip))
 	default:
 		r.Claims = slices.Insert(r.Claims, i, w.claim(ip))
 	}
@@ -248,6 +262,14 @@ func (w *world) mac() MAC {
 	return MAC{8}
 }
 
+func (w *world) quarantine() {
+	w.facts.Cluster = cloned(w.facts.Cluster)
+	w.facts.Quarantined = nil
+	for w.likely(2) {
+		w.facts.Quarantined = append(w.facts.Quarantined, w.ip())
+	}
+}
+
 // upheaval changes something that concerns all addresses.
 func (w *world) upheaval() {
 	f := &w.facts
@@ -282,14 +304,31 @@ func (w *world) upheaval() {
 			}
 		}
 	case 5:
-		f.Cluster = cloned(f.Cluster)
-		f.Quarantined = nil
-		for w.likely(2) {
-			f.Quarantined = append(f.Quarantined, w.ip())
-		}
+		w.quarantine()
 	case 6:
 		f.Leaving = w.likely(8)
 	}
+}
+
+// pods has interfaces of pods come and go on a node.
+func (w *world) pods() {
+	node := w.chance.IntN(len(worldNodes))
+	r, told := w.facts.Reports[worldNodes[node]]
+	if !told {
+		return
+	}
+	r.Interfaces = slices.DeleteFunc(slices.Clone(r.Interfaces), func(i Interface) bool { return i.Name[0] == 'v' && w.likely(2) })
+	if w.likely(2) {
+		i := w.nic(node, fmt.Sprint("veth", w.chance.IntN(3)))
+		if i.Subnets = []netip.Prefix{netip.MustParsePrefix("fe80::1/64")}; w.likely(2) {
+			i.Subnets = append(i.Subnets, netip.PrefixFrom(one(w, ip("10.9.0.1"), ip("10.9.0.2"), ip("10.0.0.6")), 32), netip.MustParsePrefix("10.9.0.0/30"))
+		}
+		if !slices.ContainsFunc(r.Interfaces, func(o Interface) bool { return o.Name == i.Name }) {
+			r.Interfaces = append(r.Interfaces, i)
+		}
+	}
+	slices.SortFunc(r.Interfaces, func(a, b Interface) int { return cmp.Compare(a.Name, b.Name) })
+	w.report(worldNodes[node], r)
 }
 
 // TestWholePassesAgree: whatever happens, a decision is the one that comes of looking at everything anew. Mostly,
@@ -323,6 +362,9 @@ func TestWholePassesAgree(t *testing.T) {
 				w.upheaval()
 			case w.likely(2):
 				w.tell()
+			}
+			if w.likely(6) {
+				w.pods()
 			}
 			w.facts.Stood = w.likely(100)
 			w.announce(d, calm)
@@ -366,5 +408,107 @@ func checkSharing(t *testing.T, before, now Decision) {
 	}
 	if slices.EqualFunc(before.Announcements, now.Announcements, Announcement.same) && !same(before.Announcements, now.Announcements) {
 		t.Fatal("another slice for the same announcements")
+	}
+}
+
+// TestPartialPassesWakeForLateNodes: that a node will be late soon is not forgotten over an event, and concerns what was at rest.
+func TestPartialPassesWakeForLateNodes(t *testing.T) {
+	f, l := facts(manyServices(3)...), audited(t, Options{Rebalance: RebalanceOff, NotReadyAfter: time.Minute})
+	f.Nodes["n2"] = Node{NotReadySince: start}
+	f.Reports["n2"] = Report{Interfaces: f.Reports["n2"].Interfaces, Claims: []Claim{
+		{IP: f.Services[0].IPs[0], Since: start, Phase: Announcing}, {IP: f.Services[1].IPs[0], Since: start, Phase: Announcing}, {IP: f.Services[2].IPs[0], Since: start, Phase: Announcing}}}
+	l.Decide(f)
+	f.Now = f.Now.Add(30 * time.Second)
+	l.Decide(f)
+	f.Services = slices.Clone(f.Services)
+	f.Services[0] = wanted(f.Services[0], "")
+	if d := l.Decide(f); !d.Wake.Equal(start.Add(time.Minute)) || len(l.work) != 1 {
+		t.Errorf("looks at %d addresses and wakes at %s; want one, and when n2 has not been ready for a minute", len(l.work), d.Wake)
+	}
+	f.Now = start.Add(time.Minute)
+	if d := l.Decide(f); d.Wake.IsZero() || d.Verdicts[1].Owner != "n2" || l.addresses[1].memory.stranded.IsZero() {
+		t.Errorf("the owner of %s is late, and nobody minds", d.Verdicts[1].IP)
+	}
+}
+
+// TestSharedGroups: addresses that the same nodes may own are counted together, also if one was narrowed down to
+// these nodes before.
+func TestSharedGroups(t *testing.T) {
+	f, l := facts(manyServices(2)...), audited(t, Options{})
+	f.Nodes["n3"] = Node{Cordoned: true}
+	local := *f.Services[0]
+	local.Local, local.EndpointNodes = true, set("n1", "n2")
+	plain := f.Services[0]
+	f.Services = []*Service{&local, f.Services[1]}
+	l.Decide(f)
+	f.Services = []*Service{plain, f.Services[1]}
+	l.Decide(f)
+	if a, b := l.addresses[0], l.addresses[1]; a.group != b.group || len(a.group.nodes) != 2 {
+		t.Errorf("%s and %s are not counted together", a.ip, b.ip)
+	}
+}
+
+// TestOneEventLooksAtOneAddress: whatever concerns one address of many has only this one looked at.
+func TestOneEventLooksAtOneAddress(t *testing.T) {
+	f := facts(manyServices(100)...)
+	l := audited(t, Options{Rebalance: RebalanceOff})
+	claims := map[string][]Claim{}
+	for _, v := range l.Decide(f).Verdicts {
+		claims[v.Owner] = append(claims[v.Owner], Claim{IP: v.IP, Since: start, Phase: Announcing})
+	}
+	for n, list := range claims {
+		f.Reports[n] = Report{Interfaces: f.Reports[n].Interfaces, Claims: list}
+	}
+	for _, c := range claims[f.Self] {
+		f.Standings = append(f.Standings, Standing{IP: c.IP, Phase: Announcing})
+	}
+	for range 3 {
+		l.Decide(f)
+		f.Now = f.Now.Add(time.Second)
+	}
+	for _, tc := range []struct {
+		what   string
+		same   bool // the verdicts are
+		change func()
+	}{
+		{"a Service", false, func() {
+			f.Services = slices.Clone(f.Services)
+			f.Services[50] = &Service{Name: f.Services[50].Name, IPs: f.Services[50].IPs}
+		}},
+		{"a Service that goes", false, func() { f.Services = slices.Delete(slices.Clone(f.Services), 20, 21) }},
+		{"a claim", false, func() {
+			list := slices.Clone(f.Reports["n2"].Claims)
+			list[7].Rival = MAC{7}
+			f.Reports["n2"] = Report{Interfaces: f.Reports["n2"].Interfaces, Claims: list}
+		}},
+		{"a standing", true, func() {
+			f.Standings = slices.Clone(f.Standings)
+			f.Standings[3].Peer, f.Standings[3].PeerAt = MAC{9}, f.Now
+		}},
+		{"nothing, in new slices and maps", true, func() {
+			f.Services, f.Standings, f.Reports = slices.Clone(f.Services), slices.Clone(f.Standings), maps.Clone(f.Reports)
+			for n, r := range f.Reports {
+				r.Interfaces, r.Claims = slices.Clone(r.Interfaces), slices.Clone(r.Claims)
+				f.Reports[n] = r
+			}
+		}},
+		{"a pod that comes", true, func() {
+			r := f.Reports["n3"]
+			r.Interfaces = append(slices.Clone(r.Interfaces), Interface{Name: "veth0", MAC: MAC{5}, Up: true, Carrier: true, Ether: true,
+				Subnets: []netip.Prefix{netip.MustParsePrefix("10.244.0.1/32"), netip.MustParsePrefix("fe80::1/64")}})
+			f.Reports["n3"] = r
+		}},
+	} {
+		tc.change()
+		before := l.told
+		d := l.Decide(f)
+		if len(l.work) > 1 {
+			t.Errorf("%s: %d addresses are looked at", tc.what, len(l.work))
+		}
+		if got := same(before.verdicts, d.Verdicts); got != tc.same {
+			t.Errorf("%s: the same verdicts: %v, want %v", tc.what, got, tc.same)
+		}
+		f.Now = f.Now.Add(time.Second)
+		l.Decide(f)
 	}
 }

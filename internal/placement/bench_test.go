@@ -10,8 +10,8 @@ import (
 )
 
 // atRest returns the elector of the first of some nodes and the facts it last decided by, with 10,000 addresses
-// that have been announced for so long that nothing moves any more.
-func atRest(b *testing.B, nodes int) (*Layer2, Facts) {
+// that have been announced for so long that nothing moves any more. If local, three nodes serve each of them.
+func atRest(b *testing.B, nodes int, local bool) (*Layer2, Facts) {
 	f := facts(manyServices(10_000)...)
 	f.Cluster = cloned(f.Cluster)
 	f.Members, f.Nodes, f.Reports, f.Known = nil, map[string]Node{}, map[string]Report{}, nodes
@@ -21,6 +21,11 @@ func atRest(b *testing.B, nodes int) (*Layer2, Facts) {
 		f.Members = append(f.Members, name)
 		f.Nodes[name], f.Advertisements[0].Nodes[name] = Node{}, true
 		f.Reports[name] = Report{Interfaces: []Interface{nicOf(i)}}
+	}
+	for i, s := range f.Services {
+		if s.Local = local; local {
+			s.EndpointNodes = set(f.Members[i%nodes], f.Members[(i+1)%nodes], f.Members[(i+7)%nodes])
+		}
 	}
 	f.Self = f.Members[0]
 	l, claims := NewLayer2(Options{}), map[string][]Claim{}
@@ -44,21 +49,18 @@ func atRest(b *testing.B, nodes int) (*Layer2, Facts) {
 }
 
 // BenchmarkDecide is what a decision costs: the first one; one when everything may be another; and one after an
-// event that concerns one address.
+// event that concerns one address, or none.
 func BenchmarkDecide(b *testing.B) {
-	for _, nodes := range []int{3, 500} {
-		l, f := atRest(b, nodes)
-		run := func(name string, event func(i int)) {
-			b.Run(fmt.Sprintf("%s/%d nodes", name, nodes), func(b *testing.B) {
-				b.ReportAllocs()
-				l.Decide(f)
-				for i := 0; b.Loop(); i++ {
-					event(i)
-					l.Decide(f)
-				}
-			})
+	for _, on := range []struct {
+		nodes int
+		local bool
+	}{{3, false}, {500, false}, {500, true}} {
+		l, f := atRest(b, on.nodes, on.local)
+		where := fmt.Sprintf("/%d nodes", on.nodes)
+		if on.local {
+			where += ", local"
 		}
-		b.Run(fmt.Sprintf("placing/%d nodes", nodes), func(b *testing.B) {
+		b.Run("placing"+where, func(b *testing.B) {
 			b.ReportAllocs()
 			bare := f
 			bare.Reports = map[string]Report{}
@@ -69,34 +71,47 @@ func BenchmarkDecide(b *testing.B) {
 				NewLayer2(Options{}).Decide(bare)
 			}
 		})
-		run("whole", func(int) { f.Cluster = cloned(f.Cluster) })
-		run("nothing", func(int) {})
-		run("event", func(i int) {
-			f.Services = slices.Clone(f.Services)
-			f.Services[5000] = wanted(f.Services[5000], "")
-			f.Services[5000].Served = i%2 == 0
-		})
-		run("coming and going", func(i int) {
-			if f.Services = slices.Clone(f.Services); i%2 == 0 {
-				s := &Service{Name: "ns/new", Served: true, IPs: []netip.Addr{ip("10.0.0.0").Next()}, Advertisements: set("none")}
-				s.IPs[0] = ip("10.0.200.1")
-				f.Services = append(f.Services, s)
-			} else {
-				f.Services = f.Services[:10_000]
-			}
-		})
-		other := f.Members[nodes-1]
-		claims := f.Reports[other].Claims
-		run("claim", func(i int) {
-			changed := slices.Clone(claims)
-			changed[len(changed)/2].Since = start.Add(time.Duration(i) * time.Millisecond)
-			f.Reports = maps.Clone(f.Reports)
-			f.Reports[other] = Report{Interfaces: f.Reports[other].Interfaces, Claims: changed}
-		})
-		standings := f.Standings
-		run("standing", func(i int) {
-			f.Standings = slices.Clone(standings)
-			f.Standings[len(f.Standings)/2].PeerAt = start.Add(time.Duration(i) * time.Millisecond)
-		})
+		for _, event := range []struct {
+			name   string
+			change func(*Facts)
+		}{
+			{"whole", func(f *Facts) { f.Cluster = cloned(f.Cluster) }},
+			{"nothing", func(*Facts) {}},
+			{"service", func(f *Facts) {
+				f.Services = slices.Clone(f.Services)
+				f.Services[5000] = wanted(f.Services[5000], "")
+				f.Services[5000].Served = false
+			}},
+			{"service comes or goes", func(f *Facts) {
+				f.Services = append(slices.Clone(f.Services), &Service{Name: "ns/new", Served: true, IPs: []netip.Addr{ip("10.0.200.1")}})
+			}},
+			{"claim", func(f *Facts) {
+				other := f.Members[on.nodes-1]
+				claims := slices.Clone(f.Reports[other].Claims)
+				claims[len(claims)/2].Since = start.Add(time.Millisecond)
+				f.Reports = maps.Clone(f.Reports)
+				f.Reports[other] = Report{Interfaces: f.Reports[other].Interfaces, Claims: claims}
+			}},
+			{"standing", func(f *Facts) {
+				f.Standings = slices.Clone(f.Standings)
+				f.Standings[len(f.Standings)/2].PeerAt = start
+			}},
+			{"pod", func(f *Facts) {
+				f.Reports = maps.Clone(f.Reports)
+				r := f.Reports[f.Members[1]]
+				r.Interfaces = append(slices.Clone(r.Interfaces), Interface{Name: "veth", Up: true, Carrier: true, Ether: true, MAC: MAC{4},
+					Subnets: []netip.Prefix{netip.MustParsePrefix("fe80::1/64")}})
+				f.Reports[f.Members[1]] = r
+			}},
+		} {
+			b.Run(event.name+where, func(b *testing.B) {
+				b.ReportAllocs()
+				states := [2]Facts{f, f} // before and after; then it is undone
+				event.change(&states[1])
+				for i := 0; b.Loop(); i++ {
+					l.Decide(states[i%2])
+				}
+			})
+		}
 	}
 }

@@ -135,12 +135,12 @@ func (p *pass) say(a *address) bool {
 		a.verdict = nil
 		return had
 	}
-	v := p.verdict(a)
-	if a.verdict != nil && v.same(a.verdict) {
-		return false
+	if v := p.verdict(a); a.verdict == nil || !v.same(a.verdict) {
+		another := v
+		a.verdict = &another
+		return true
 	}
-	a.verdict = &v
-	return true
+	return false
 }
 
 func (v *Verdict) same(o *Verdict) bool {
@@ -154,7 +154,9 @@ func (p *pass) verdict(a *address) Verdict {
 		v.Reason = cmp.Or(v.Reason, NoEligibleNode)
 		return v
 	}
-	v.Interfaces = a.group.interfaces(a.owner)
+	if on := a.find(a.owner); on != nil {
+		v.Interfaces = on.interfaces
+	}
 	if a.group.stray {
 		v.Detail = "no node has a subnet with this address"
 	}

@@ -101,23 +101,33 @@ var (
 	withdrawn = newGroup(nil, false, NoEndpoint)
 )
 
-func (g *group) find(node string) int {
-	if g.at == nil {
-		return slices.IndexFunc(g.nodes, func(c candidate) bool { return c.name == node })
+// find returns a node as one of the group, or nil.
+func (g *group) find(node string) *candidate {
+	if g.at != nil {
+		if i, has := g.at[node]; has {
+			return &g.nodes[i]
+		}
+		return nil
 	}
-	if i, has := g.at[node]; has {
-		return i
+	for i := range g.nodes {
+		if g.nodes[i].name == node {
+			return &g.nodes[i]
+		}
 	}
-	return -1
+	return nil
 }
 
-func (g *group) has(node string) bool { return g.find(node) >= 0 }
+func (g *group) has(node string) bool { return g.find(node) != nil }
 
 // timely returns the group without those that come in only where nobody else does.
 func (g *group) timely() *group {
 	if g.punctual == nil {
 		g.punctual = g
-		rest := slices.DeleteFunc(slices.Clone(g.nodes), func(c candidate) bool { return c.late })
+		late := func(c candidate) bool { return c.late }
+		if !slices.ContainsFunc(g.nodes, late) {
+			return g
+		}
+		rest := slices.DeleteFunc(slices.Clone(g.nodes), late)
 		if len(rest) > 0 && len(rest) < len(g.nodes) {
 			g.punctual = newGroup(rest, g.stray, g.reason)
 			g.punctual.punctual = g.punctual
@@ -126,14 +136,9 @@ func (g *group) timely() *group {
 	return g.punctual
 }
 
-func (g *group) prefers(node string) bool {
-	i := g.find(node)
-	return i >= 0 && g.nodes[i].weight == g.best
-}
-
 func (g *group) interfaces(node string) []string {
-	if i := g.find(node); i >= 0 {
-		return g.nodes[i].interfaces
+	if c := g.find(node); c != nil {
+		return c.interfaces
 	}
 	return nil
 }
@@ -220,22 +225,14 @@ func (p *pass) serving(a *address) (_ *group, nobody bool) {
 	if !slices.ContainsFunc(a.services, (*Service).demands) {
 		return a.base.timely(), nobody
 	}
-	var fit, lasting []candidate
-	for _, c := range a.base.nodes {
-		if slices.ContainsFunc(a.services, func(s *Service) bool { return s.demands() && !s.servedOn(c.name) }) {
-			continue
-		}
-		fit = append(fit, c)
-		if !slices.ContainsFunc(a.services, func(s *Service) bool { return s.demands() && s.fadesOn(c.name) }) {
-			lasting = append(lasting, c)
-		}
-	}
+	fit, fading := p.fit(a.base, a.services)
 	all := a.base
 	if len(fit) < len(all.nodes) {
 		all = newGroup(fit, a.base.stray, NoEligibleNode)
 	}
 	best := all.timely()
-	if len(lasting) > 0 && len(lasting) < len(fit) {
+	if fading > 0 && fading < len(fit) {
+		lasting := slices.DeleteFunc(slices.Clone(fit), func(c candidate) bool { return fades(a.services, c.name) })
 		best = newGroup(lasting, a.base.stray, NoEligibleNode).timely()
 	}
 	if owner := a.memory.owner; best.has(owner) || !all.has(owner) {
@@ -246,6 +243,56 @@ func (p *pass) serving(a *address) (_ *group, nobody bool) {
 		return best, false
 	}
 	return all, false
+}
+
+// fewest is the Service that the fewest nodes serve, or nil if any node may.
+func fewest(services []*Service) (few *Service) {
+	for _, s := range services {
+		if s.demands() && !s.EndpointAnywhere && (few == nil || len(s.EndpointNodes) < len(few.EndpointNodes)) {
+			few = s
+		}
+	}
+	return few
+}
+
+// fit returns the nodes of a group that serve every one of the Services that demands it, and how many of them do so only until
+// the endpoints of one have terminated.
+func (p *pass) fit(g *group, services []*Service) (fit []candidate, fading int) {
+	take := func(c *candidate) {
+		for _, s := range services {
+			if s.demands() && !s.servedOn(c.name) {
+				return
+			}
+		}
+		fit = append(fit, *c)
+		if fades(services, c.name) {
+			fading++
+		}
+	}
+	few := fewest(services)
+	if few == nil || g.at == nil || len(few.EndpointNodes) > len(g.nodes)/handful {
+		for i := range g.nodes {
+			take(&g.nodes[i])
+		}
+		return fit, fading
+	}
+	at := p.spots[:0]
+	for node := range few.EndpointNodes {
+		if i, has := g.at[node]; has {
+			at = append(at, i)
+		}
+	}
+	slices.Sort(at)
+	fit = make([]candidate, 0, len(at))
+	for _, i := range at {
+		take(&g.nodes[i])
+	}
+	p.spots = at
+	return fit, fading
+}
+
+func fades(services []*Service, node string) bool {
+	return slices.ContainsFunc(services, func(s *Service) bool { return s.demands() && s.fadesOn(node) })
 }
 
 // lingered reports whether an address has been where another node would serve it better for long enough.

@@ -13,8 +13,8 @@ import (
 // What it refers to is shared with the elector, which tells by identity what has not changed since the last
 // decision: nobody may change what a Cluster, a Service, or a slice of a Report or of Standings holds, once it was
 // given; what is another value now is to be another pointer, or another slice. What is the same had better be the
-// same pointer, or slice: then it costs next to nothing. The slice of Services and the map of Reports themselves
-// may be filled anew.
+// same pointer, or slice: then it costs next to nothing, while another Cluster has all addresses looked at. The slice
+// of Services and the map of Reports themselves may be filled anew.
 type Facts struct {
 	// Cluster is what concerns all addresses; nil stands for an empty one.
 	*Cluster

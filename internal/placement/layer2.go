@@ -54,6 +54,7 @@ type Layer2 struct {
 	work  []*address
 	fresh []*address
 	spare []heard
+	spots []int
 }
 
 // memory of one address.
@@ -73,7 +74,8 @@ func NewLayer2(o Options) *Layer2 {
 		plan: newPlan(&Cluster{}), nodes: map[string]*node{}}
 }
 
-// Decision is what follows from facts.
+// Decision is what follows from facts. Verdicts, Claims and Announcements are the very slices of the last decision
+// while nothing in them is another, and other slices when something is.
 type Decision struct {
 	// Verdicts on all addresses, sorted. One that says the same as in the last decision is the same pointer.
 	Verdicts []*Verdict
@@ -122,6 +124,7 @@ type pass struct {
 	last     time.Time // of the last decision
 	before   []before  // what was before this pass, of each address in work
 	probes   []Announcement
+	come     []arrival
 	calm     bool // nothing is on the move
 	stirred  bool // something has changed, beside what is handed over by nodes that may own it
 }
@@ -132,11 +135,12 @@ type address struct {
 	services []*Service // sorted by name; none: it is on its way out
 	names    []string   // of the Services; shared with verdicts
 	moveTo   string
-	set      *adset // of the advertisements that it falls under; nil: none
-	base     *group // of those that may own it whoever serves it
-	group    *group // of those that may own it
-	from     *group // the base that group was made of
-	reason   Reason // why nobody may own it, or what else there is to say
+	set      *adset     // of the advertisements that it falls under; nil: none
+	base     *group     // of those that may own it whoever serves it
+	group    *group     // of those that may own it
+	on       *candidate // the one of the group that was asked for last, see find
+	from     *group     // the base that group was made of
+	reason   Reason     // why nobody may own it, or what else there is to say
 	heard    []claimant
 	claims   []claimant // of the others and of Self, the one that stands first
 	owner    string     // who owns it, or is to
@@ -218,7 +222,7 @@ func (p *pass) describe() {
 	p.before = make([]before, len(p.work))
 	for i, a := range p.work {
 		if len(a.services) == 0 {
-			a.memory, a.group, a.base, a.from = memory{}, nil, nil, nil
+			a.memory, a.group, a.on, a.base, a.from = memory{}, nil, nil, nil, nil
 		}
 		p.before[i] = a.now()
 		p.charge(a, nil)
@@ -236,6 +240,8 @@ func (p *pass) describe() {
 	}
 	if p.whole {
 		p.expire()
+	} else {
+		p.arrive()
 	}
 	if p.plan.uses > 0 && !p.plan.late.IsZero() {
 		p.wakeAt(p.plan.late)
@@ -288,7 +294,7 @@ func (p *pass) cover(a *address) {
 // eligible finds the nodes that may own an address now.
 func (p *pass) eligible(a *address) {
 	if a.set == nil {
-		a.group, a.from, a.reason = uncovered, nil, NoAdvertisement
+		a.group, a.on, a.from, a.reason = uncovered, nil, nil, NoAdvertisement
 		return
 	}
 	group, nobody := p.serving(a)
@@ -301,7 +307,17 @@ func (p *pass) eligible(a *address) {
 	if a.from == a.base && a.narrowed(a.group) && a.narrowed(group) && a.group.same(group) {
 		return // as before; the search for what to move need not be made again
 	}
-	a.group, a.from = group, a.base
+	a.group, a.on, a.from = group, nil, a.base
+}
+
+// find returns a node as one of those that may own the address, or nil.
+func (a *address) find(node string) *candidate {
+	if a.on == nil || a.on.name != node {
+		if a.on = nil; a.group != nil {
+			a.on = a.group.find(node)
+		}
+	}
+	return a.on
 }
 
 // narrowed reports whether a group is of this address alone.
@@ -383,7 +399,7 @@ func (p *pass) standOne(a *address) {
 		p.moving(a, winner.node)
 	}
 	switch {
-	case a.group.has(winner.node), winner.claim.Successor != "" && slices.Contains(p.Members, winner.claim.Successor):
+	case a.find(winner.node) != nil, winner.claim.Successor != "" && slices.Contains(p.Members, winner.claim.Successor):
 		a.memory.stranded = time.Time{}
 	case len(a.group.nodes) == 0:
 		return // everybody lets it go
@@ -399,12 +415,16 @@ func (p *pass) standOne(a *address) {
 	}
 	if winner.claim.Successor == "" {
 		a.memory.expected = ""
-		if a.group.has(winner.node) {
+		if a.find(winner.node) != nil {
 			a.memory.missed = nil
 		}
 	}
 	a.owner, a.claimed = winner.node, true
-	p.charge(a, p.node(a.owner))
+	if on := a.find(a.owner); on != nil {
+		p.charge(a, on.node)
+	} else {
+		p.charge(a, p.node(a.owner))
+	}
 	if a.memory.owner != a.owner { // it has moved, if it has only just been heard of
 		p.calm, p.moved, a.memory.owner = false, p.Now, a.owner
 	}

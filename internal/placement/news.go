@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// aFew is how many new addresses are looked up one by one; with more, a whole pass is cheaper.
+// aFew is how many new addresses are looked up one by one in all claims; with more, it is cheaper to list all.
 const aFew = 20
 
 // seen is what the last decision was made of, as far as it tells what has changed since.
@@ -35,22 +35,26 @@ func (p *pass) takeIn(whole bool) {
 		p.unsettled()
 	}
 	p.sortStandings()
-	reports := p.listen()
-	p.last, p.whole = p.seen.now, whole || p.changed(reports)
 	p.turn++
-	if !p.whole {
-		p.work = append(p.work[:0], p.active...)
-		for _, a := range p.work {
-			a.turn = p.turn
-		}
-		p.whole = !p.hear(reports) || !p.serve() || !p.watch()
+	p.work = p.work[:0]
+	reports := p.listen()
+	p.last = p.seen.now
+	p.whole = p.changed(reports) || whole
+	known := p.seen.once && p.seen.self == p.Self && p.hear(reports) && p.serve() && p.watch()
+	if !known {
+		p.relist()
+		p.whole = true
 	}
 	p.remember(reports)
+	p.join()
 	if p.whole {
 		p.beginAnew()
-	} else {
-		p.join()
+		return
 	}
+	for _, a := range p.active {
+		p.touch(a)
+	}
+	slices.SortFunc(p.work, byIP)
 }
 
 // listen gathers what the members have told.
@@ -80,27 +84,54 @@ func (p *pass) changed(reports []heard) bool {
 	case p.Now.Before(s.now), p.Now.Sub(s.now) > remembered, p.due():
 		return true
 	}
-	for i := range reports {
+	for i, node := range p.Members {
 		was, is := &s.reports[i], &reports[i]
-		if was.told != is.told || was.Leaving != is.Leaving || !sameInterfaces(was.Interfaces, is.Interfaces) {
+		if was.told != is.told || was.Leaving != is.Leaving || !sameInterfaces(was.Interfaces, is.Interfaces) && !p.passOver(node, was.Interfaces, is.Interfaces) {
 			return true
 		}
 	}
 	return false
 }
 
-// hear takes in which claims of others have changed. It reports false if it cannot tell.
+// hear takes in which claims of others have changed. It reports false if it cannot tell, as they are not sorted.
 func (p *pass) hear(reports []heard) bool {
-	for i, node := range p.Members {
-		was, is := &p.seen.reports[i], &reports[i]
-		if node == p.Self || same(was.Claims, is.Claims) {
-			continue
+	if slices.Equal(p.seen.members, p.Members) {
+		for i, node := range p.Members {
+			if !p.hearFrom(node, &p.seen.reports[i], &reports[i]) {
+				return false
+			}
 		}
-		if was.unsorted || !differences(was.Claims, is.Claims, claimIP, func(ip netip.Addr, now *Claim) { p.hearOf(ip, node, now) }) {
+		return true
+	}
+	before := map[string]*heard{}
+	for i, node := range p.seen.members {
+		before[node] = &p.seen.reports[i]
+	}
+	for i, node := range p.Members {
+		was := before[node]
+		if delete(before, node); was == nil {
+			was = &heard{}
+		}
+		if !p.hearFrom(node, was, &reports[i]) {
+			return false
+		}
+	}
+	for node, was := range before {
+		if !p.hearFrom(node, was, &heard{}) {
 			return false
 		}
 	}
 	return true
+}
+
+func (p *pass) hearFrom(node string, was, is *heard) bool {
+	switch {
+	case node == p.Self:
+		return true
+	case was.unsorted:
+		return false
+	}
+	return same(was.Claims, is.Claims) || differences(was.Claims, is.Claims, claimIP, func(ip netip.Addr, now *Claim) { p.hearOf(ip, node, now) })
 }
 
 // hearOf takes in what a node now claims of an address, or nil.
@@ -117,7 +148,7 @@ func (p *pass) hearOf(ip netip.Addr, node string, now *Claim) {
 	}
 }
 
-// serve takes in which Services have changed. It reports false when they are so many that a whole pass is cheaper.
+// serve takes in which Services have changed. It reports false when so many addresses are new that it is cheaper to list all.
 func (p *pass) serve() bool {
 	old, now := p.seen.services, p.Services
 	for len(old) > 0 || len(now) > 0 {
@@ -161,6 +192,7 @@ func (p *pass) begin(s *Service) bool {
 				return false
 			}
 			a = p.add(ip)
+			p.whole = p.whole || p.plan.passedOver(ip)
 			for _, node := range p.Members {
 				if node != p.Self {
 					p.look(a, node)
@@ -228,11 +260,8 @@ func (p *pass) touch(a *address) {
 func (p *pass) remember(reports []heard) {
 	s := &p.seen
 	for i := range reports {
-		switch r := &reports[i]; {
-		case p.whole:
+		if r := &reports[i]; p.whole { // else they are
 			r.unsorted = !ascending(r.Claims)
-		case same(s.reports[i].Claims, r.Claims):
-			r.unsorted = s.reports[i].unsorted
 		}
 	}
 	p.spare, s.reports = s.reports, reports
@@ -240,30 +269,44 @@ func (p *pass) remember(reports []heard) {
 	if !slices.Equal(s.members, p.Members) {
 		s.members = slices.Clone(p.Members)
 	}
-	if !slices.Equal(s.services, p.Services) {
-		s.services = append(s.services[:0], p.Services...)
-	}
+	keep(&s.services, p.Services)
 	s.once, s.self, s.now, s.cluster, s.standings = true, p.Self, p.Now, p.Cluster, p.Standings
 }
 
-// join puts what is to be looked at in order, and new addresses among the others.
+// keep makes a list equal to another one, and writes only what differs: writing many pointers is dear while memory is
+// being collected.
+func keep[T comparable](list *[]T, now []T) {
+	if n := len(*list); n > len(now) {
+		clear((*list)[len(now):])
+		*list = (*list)[:len(now)]
+	} else {
+		*list = append(*list, now[n:]...)
+	}
+	for i, e := range now {
+		if (*list)[i] != e {
+			(*list)[i] = e
+		}
+	}
+}
+
+// join puts new addresses among the others.
 func (p *pass) join() {
-	slices.SortFunc(p.work, byIP)
-	for _, a := range p.fresh {
-		i, _ := slices.BinarySearchFunc(p.addresses, a, byIP)
-		p.addresses = slices.Insert(p.addresses, i, a)
+	if len(p.fresh) > aFew {
+		p.addresses = append(p.addresses, p.fresh...)
+		slices.SortFunc(p.addresses, byIP)
+	} else {
+		for _, a := range p.fresh {
+			i, _ := slices.BinarySearchFunc(p.addresses, a, byIP)
+			p.addresses = slices.Insert(p.addresses, i, a)
+		}
 	}
 	p.fresh = p.fresh[:0]
 }
 
-// beginAnew has everything looked at, and nothing taken for granted but what is remembered.
-func (p *pass) beginAnew() {
-	p.flush(p.last)
-	p.forgetSubnets()
-	p.plan, p.shares = newPlan(p.Cluster), shares{tally: map[pair]int{}}
+// relist takes all Services and claims in anew.
+func (p *pass) relist() {
 	for _, a := range p.at {
-		a.services, a.heard, a.renewed = a.services[:0], nil, true
-		a.set, a.base, a.charged, a.share = nil, nil, nil, share{}
+		a.services, a.heard = a.services[:0], a.heard[:0]
 	}
 	for _, s := range p.Services {
 		for _, ip := range s.IPs {
@@ -274,17 +317,19 @@ func (p *pass) beginAnew() {
 			a.services = append(a.services, s)
 		}
 	}
-	p.addresses = append(p.addresses, p.fresh...)
-	if len(p.fresh) > 0 {
-		slices.SortFunc(p.addresses, byIP)
-	}
-	p.fresh = nil
 	p.listClaims()
+}
+
+// beginAnew has everything looked at, by a new plan.
+func (p *pass) beginAnew() {
+	p.flush(p.last)
+	p.forgetSubnets()
+	p.plan, p.shares = newPlan(p.Cluster), shares{tally: make(map[pair]int, len(p.tally))}
+	clear(p.nodes)
 	p.work = append(p.work[:0], p.addresses...)
 	for _, a := range p.work {
-		a.turn = p.turn
+		a.renewed, a.set, a.base, a.charged, a.share, a.turn = true, nil, nil, nil, share{}, p.turn
 	}
-	clear(p.nodes)
 }
 
 // listClaims gathers the claims of the others on each address.
@@ -360,8 +405,10 @@ func differences[T comparable](old, now []T, ip func(*T) netip.Addr, yield func(
 }
 
 func sameInterfaces(a, b []Interface) bool {
-	return same(a, b) || slices.EqualFunc(a, b, func(x, y Interface) bool {
-		return x.Name == y.Name && x.Index == y.Index && x.MAC == y.MAC && x.Up == y.Up && x.Carrier == y.Carrier && x.Ether == y.Ether &&
-			x.Master == y.Master && slices.Equal(x.Subnets, y.Subnets)
-	})
+	return same(a, b) || slices.EqualFunc(a, b, Interface.same)
+}
+
+func (i Interface) same(o Interface) bool {
+	return i.Name == o.Name && i.Index == o.Index && i.MAC == o.MAC && i.Up == o.Up && i.Carrier == o.Carrier && i.Ether == o.Ether &&
+		i.Master == o.Master && slices.Equal(i.Subnets, o.Subnets)
 }

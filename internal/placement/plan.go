@@ -29,6 +29,7 @@ type plan struct {
 	forget      time.Time                   // when the first subnet is to be forgotten that no node has any more; zero: never
 	checks      map[netip.Addr][]string     // see checks
 	quarantined []netip.Addr                // sorted, each once
+	passed      map[netip.Prefix]bool       // see passOver
 	key         []byte
 }
 
@@ -39,16 +40,17 @@ type adset struct {
 	allowing string // names the set and the interfaces that it allows: with other interfaces, other subnets count
 	ignore   bool   // one of them does not care for subnets
 	withdraw bool   // one of them withdraws what nobody serves
+	strays   bool   // there may be addresses that no subnet contains
 	uses     int
-	present  map[netip.Prefix]bool // subnets of the interfaces that the set allows, whatever their state
-	subnets  prefixes              // of those that can be announced on now
-	homes    prefixes              // of those that there are, or were of late
+	present  map[netip.Prefix]int // subnets of the interfaces that the set allows, whatever their state; how many have each
+	subnets  prefixes             // of those that can be announced on now
+	homes    prefixes             // of those that there are, or were of late
 	groups   map[string]*group
 }
 
 func newPlan(c *Cluster) *plan {
 	n := &plan{pools: newPools(c.Pools), byPool: map[string][]*Advertisement{}, sets: map[string]*adset{}, plain: map[string]*adset{},
-		checks: map[netip.Addr][]string{}, quarantined: slices.Clone(c.Quarantined)}
+		checks: map[netip.Addr][]string{}, passed: map[netip.Prefix]bool{}, quarantined: slices.Clone(c.Quarantined)}
 	slices.SortFunc(n.quarantined, netip.Addr.Compare)
 	n.quarantined = slices.Compact(n.quarantined)
 	for i := range c.Advertisements {
@@ -96,19 +98,19 @@ func (p *pass) covering(ip netip.Addr, services []*Service) *adset {
 }
 
 func (p *pass) newAdset(key string, ads []*Advertisement) *adset {
-	s := &adset{key: key, ads: ads, allowing: allowing(ads), present: map[netip.Prefix]bool{}, groups: map[string]*group{}}
+	s := &adset{key: key, ads: ads, allowing: allowing(ads), present: map[netip.Prefix]int{}, groups: map[string]*group{}}
 	for _, ad := range ads {
 		s.ignore, s.withdraw = s.ignore || ad.IgnoreSubnets, s.withdraw || ad.Withdraw
 	}
 	for _, node := range p.Members {
 		may := p.mayOwn(node)
 		for _, i := range p.Reports[node].Interfaces {
-			if !i.Ether || !slices.ContainsFunc(ads, func(ad *Advertisement) bool { return ad.Nodes[node] && ad.allows(i.Name) }) {
+			if !s.allows(node, i) {
 				continue
 			}
 			for _, prefix := range i.Subnets {
 				prefix = prefix.Masked()
-				s.present[prefix] = true
+				s.present[prefix]++
 				if may && i.Suitable() {
 					s.subnets.add(prefix)
 				}
@@ -122,6 +124,11 @@ func (p *pass) newAdset(key string, ads []*Advertisement) *adset {
 		}
 	}
 	return s
+}
+
+// allows reports whether an interface of a node counts, whatever its state.
+func (s *adset) allows(node string, i Interface) bool {
+	return i.Ether && slices.ContainsFunc(s.ads, func(ad *Advertisement) bool { return ad.Nodes[node] && ad.allows(i.Name) })
 }
 
 func allowing(ads []*Advertisement) string {
@@ -155,17 +162,18 @@ func (p *pass) use(a *address, set *adset) {
 
 // learn remembers that the subnets of a set were there at a time.
 func (l *Layer2) learn(s *adset, at time.Time) {
-	if len(s.present) == 0 {
-		return
+	for prefix := range s.present {
+		l.learnOne(s, prefix, at)
 	}
+}
+
+func (l *Layer2) learnOne(s *adset, prefix netip.Prefix, at time.Time) {
 	known := l.known[s.allowing]
 	if known == nil {
 		known = map[netip.Prefix]time.Time{}
 		l.known[s.allowing] = known
 	}
-	for prefix := range s.present {
-		known[prefix] = at
-	}
+	known[prefix] = at
 }
 
 // flush remembers that the subnets of all sets in use were there at a time.
@@ -187,13 +195,13 @@ func (p *pass) forgetSubnets() {
 
 // expire finds out when the first subnet is to be forgotten that no node has any more.
 func (p *pass) expire() {
-	present := map[string]map[netip.Prefix]bool{}
+	present := map[string]map[netip.Prefix]int{}
 	for _, s := range p.plan.sets {
 		present[s.allowing] = s.present
 	}
 	for key, known := range p.known {
 		for prefix, last := range known {
-			if !present[key][prefix] {
+			if present[key][prefix] == 0 {
 				p.forgetAt(last.Add(remembered))
 			}
 		}
@@ -212,6 +220,98 @@ func (p *pass) due() bool {
 	return !late.IsZero() && !p.Now.Before(late) || !forget.IsZero() && p.Now.After(forget)
 }
 
+// passOver takes in that a node has other interfaces, and reports whether that concerns no address: those of pods come
+// and go all the time. It does not if none of their subnets contains one, and no address may be announced on
+// interfaces whatever their subnets.
+func (p *pass) passOver(node string, was, is []Interface) bool {
+	for _, s := range p.plan.sets {
+		if s.ignore || s.strays {
+			return false
+		}
+	}
+	var come, gone []Interface
+	for len(was) > 0 || len(is) > 0 {
+		switch {
+		case len(was) > 0 && len(is) > 0 && was[0].same(is[0]):
+			was, is = was[1:], is[1:]
+		case len(is) == 0 || len(was) > 0 && was[0].Name <= is[0].Name:
+			gone, was = append(gone, was[0]), was[1:]
+		default:
+			come, is = append(come, is[0]), is[1:]
+		}
+	}
+	for _, i := range slices.Concat(gone, come) {
+		for _, prefix := range i.Subnets {
+			if p.holds(prefix.Masked()) {
+				return false
+			}
+			p.plan.passed[prefix.Masked()] = true
+		}
+	}
+	if len(p.plan.passed) > mostPassed {
+		return false
+	}
+	for _, s := range p.plan.sets {
+		for _, i := range gone {
+			p.present(s, node, i, -1)
+		}
+		for _, i := range come {
+			p.come = append(p.come, arrival{s, node, i})
+		}
+	}
+	clear(p.plan.checks)
+	return true
+}
+
+// arrival is an interface that is new, and has been passed over, for a set that was in use then.
+type arrival struct {
+	set  *adset
+	node string
+	Interface
+}
+
+// arrive counts the new interfaces: of a set that is not in use any more, it is known when its subnets were there last.
+func (p *pass) arrive() {
+	for _, a := range p.come {
+		p.present(a.set, a.node, a.Interface, 1)
+	}
+}
+
+// present counts an interface that a set may allow.
+func (p *pass) present(s *adset, node string, i Interface, times int) {
+	if !s.allows(node, i) {
+		return
+	}
+	for _, prefix := range i.Subnets {
+		prefix = prefix.Masked()
+		if s.present[prefix] += times; s.present[prefix] > 0 {
+			continue
+		}
+		delete(s.present, prefix)
+		p.learnOne(s, prefix, p.last)
+		p.forgetAt(p.last.Add(remembered))
+	}
+}
+
+// holds reports whether a subnet contains one of the addresses.
+func (l *Layer2) holds(subnet netip.Prefix) bool {
+	i, _ := slices.BinarySearchFunc(l.addresses, subnet.Addr(), func(a *address, ip netip.Addr) int { return a.ip.Compare(ip) })
+	return i < len(l.addresses) && subnet.Contains(l.addresses[i].ip)
+}
+
+// mostPassed bounds how many subnets are remembered that were passed over.
+const mostPassed = 200
+
+// passedOver reports whether the plan may be wrong about an address that is new.
+func (n *plan) passedOver(ip netip.Addr) bool {
+	for prefix := range n.passed {
+		if prefix.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
 // groupOf returns the nodes that may own an address, whoever serves it.
 func (p *pass) groupOf(ip netip.Addr, s *adset) *group {
 	key := s.subnets.containing(ip, p.plan.key[:0])
@@ -225,6 +325,7 @@ func (p *pass) groupOf(ip netip.Addr, s *adset) *group {
 	g, known := s.groups[string(key)]
 	if !known {
 		g = p.gather(ip, s.ads, stray)
+		s.strays = s.strays || stray
 		s.groups[string(key)] = g
 	}
 	return g

@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -56,7 +57,8 @@ func (p *pass) rest() {
 type shares struct {
 	tally     map[pair]int
 	misplaced int
-	searched  bool // nothing that it depends on has changed since
+	searched  bool   // nothing that it depends on has changed since, but for pairs that are new
+	unchecked []pair // those
 	found     *address
 	to        string
 }
@@ -89,14 +91,25 @@ func (p *pass) rebalance() {
 	if !p.mayRebalance() {
 		return
 	}
-	if !p.searched {
-		p.searched = true
-		if p.found, p.to = p.misplacedOne(); p.found == nil {
-			p.found, p.to = p.excess()
-		}
-	}
-	if p.found != nil {
+	if p.search(); p.found != nil {
 		p.move(p.found, p.to)
+	}
+}
+
+// search finds what to move, if it might be something else than the last time.
+func (p *pass) search() {
+	if p.searched && len(p.unchecked) > 0 {
+		p.searched = p.found == nil && !slices.ContainsFunc(p.unchecked, func(on pair) bool {
+			return on.group != nil && on.group.limits().exceeded(on.node) > 0
+		})
+	}
+	p.unchecked = p.unchecked[:0]
+	if p.searched {
+		return
+	}
+	p.searched = true
+	if p.found, p.to = p.misplacedOne(); p.found == nil {
+		p.found, p.to = p.excess()
 	}
 }
 
@@ -104,8 +117,9 @@ func (p *pass) rebalance() {
 func (p *pass) count(a *address, was *before) {
 	var s share
 	if len(a.services) > 0 && a.movable() {
-		if s.misplaced = !a.group.prefers(a.owner); !s.misplaced {
-			s.pair = pair{a.group, p.node(a.owner)}
+		on := a.find(a.owner)
+		if s.misplaced = on.weight < a.group.best; !s.misplaced {
+			s.pair = pair{a.group, on.node}
 		}
 	}
 	p.shares.put(a.share, -1)
@@ -113,6 +127,9 @@ func (p *pass) count(a *address, was *before) {
 	a.share = s
 	p.shares.compare(a, was)
 }
+
+// many pairs are checked as fast as all.
+const many = 100
 
 func (s *shares) put(one share, times int) {
 	if one.misplaced {
@@ -127,9 +144,14 @@ func (s *shares) put(one share, times int) {
 
 // compare notes whether an address contributes something else than before.
 func (s *shares) compare(a *address, was *before) {
-	if a.share != was.share || a.charged != was.charged {
-		s.searched, was.share, was.charged = false, a.share, a.charged
+	if a.charged != was.charged || a.misplaced != was.misplaced {
+		s.searched = false
 	}
+	if s.searched && a.pair != was.pair {
+		s.unchecked = append(s.unchecked, a.pair)
+		s.searched = len(s.unchecked) < many
+	}
+	was.share, was.charged = a.share, a.charged
 }
 
 // move hands an address over if it is ours and not on the move.
@@ -170,7 +192,7 @@ func (p *pass) mayRebalance() bool {
 
 // movable reports whether an address may be moved without its Services' owners saying so.
 func (a *address) movable() bool {
-	return a.claimed && a.claims[0].claim.Phase == Announcing && a.group.has(a.owner) && a.owner != a.moveTo
+	return a.claimed && a.claims[0].claim.Phase == Announcing && a.find(a.owner) != nil && a.owner != a.moveTo
 }
 
 // misplacedOne finds the first address that is not on one of its preferred nodes.
@@ -188,17 +210,17 @@ func (p *pass) misplacedOne() (*address, string) {
 // excess finds the first address of the nodes that are furthest above the bound, and the node of its group that owns
 // the least.
 func (p *pass) excess() (*address, string) {
-	type limit struct{ most, least int }
-	limits := map[*group]limit{}
 	best, most := map[pair]bool{}, 0
+	limits := map[*group]limits{} // of those that are dear to find out
 	for on := range p.tally {
 		l, known := limits[on.group]
 		if !known {
-			l = limit{on.group.bound(), on.group.lowest()}
-			limits[on.group] = l
+			if l = on.group.limits(); len(on.group.top) > handful {
+				limits[on.group] = l
+			}
 		}
-		over := on.node.load - l.most
-		if over <= 0 || over < most || l.least+1 >= on.node.load {
+		over := l.exceeded(on.node)
+		if over == 0 || over < most {
 			continue
 		}
 		if over > most {
@@ -216,13 +238,26 @@ func (p *pass) excess() (*address, string) {
 	return nil, ""
 }
 
-// lowest is how many addresses the preferred node owns that owns the least.
-func (g *group) lowest() int {
-	load := g.top[0].load
+// limits are what the load of a node in a group is held against.
+type limits struct {
+	bound int
+	least int // that a preferred node owns
+}
+
+func (g *group) limits() limits {
+	l := limits{g.bound(), g.top[0].load}
 	for i := range g.top {
-		load = min(load, g.top[i].load)
+		l.least = min(l.least, g.top[i].load)
 	}
-	return load
+	return l
+}
+
+// exceeded is how far a node is above the bound, if another one can take something; else 0.
+func (l limits) exceeded(n *node) int {
+	if over := n.load - l.bound; over > 0 && l.least+1 < n.load {
+		return over
+	}
+	return 0
 }
 
 // least is the preferred node of an address that owns the least; ties go by hash.
