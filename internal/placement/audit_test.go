@@ -149,7 +149,7 @@ func (w *world) tell() {
 	if w.likely(2) && len(w.facts.Services) > 0 {
 		ip = one(w, w.facts.Services...).IPs[0]
 	}
-	i, has := slices.BinarySearchFunc(r.Claims, ip, func(c Claim, ip netip.Addr) int { return c.IP.Compare(ip) })
+	i, has := slices.BinarySearchFunc(r.Claims, ip, func(c *Claim, ip netip.Addr) int { return c.IP.Compare(ip) })
 	switch {
 	case has && w.likely(3):
 		r.Claims = slices.Delete(r.Claims, i, i+1)
@@ -166,8 +166,8 @@ func (w *world) report(node string, r Report) {
 	w.facts.Reports[node] = r
 }
 
-func (w *world) claim(ip netip.Addr) Claim {
-	c := Claim{IP: ip, Since: start.Add(time.Duration(w.chance.IntN(100)) * time.Second), Phase: one(w, Pending, Probing, Announcing, Announcing, Announcing, Taken), Weak: w.likely(8)}
+func (w *world) claim(ip netip.Addr) *Claim {
+	c := &Claim{IP: ip, Since: start.Add(time.Duration(w.chance.IntN(100)) * time.Second), Phase: one(w, Pending, Probing, Announcing, Announcing, Announcing, Taken), Weak: w.likely(8)}
 	if w.likely(8) {
 		c.Rival = MAC{9}
 	}
@@ -187,7 +187,7 @@ func (w *world) settle(d Decision) {
 		if !told {
 			continue
 		}
-		var claims []Claim
+		var claims []*Claim
 		for _, v := range d.Verdicts {
 			if v.Owner == node {
 				c := v.Claim
@@ -195,24 +195,28 @@ func (w *world) settle(d Decision) {
 					c.Since, c.Successor = w.facts.Now.UTC().Truncate(time.Millisecond), ""
 				}
 				c.Phase, c.Rival, c.Weak = Announcing, MAC{}, false
-				claims = append(claims, c)
+				claims = append(claims, &c)
 			}
 		}
-		if !slices.Equal(claims, r.Claims) {
+		if !sameClaims(claims, r.Claims) {
 			r.Claims = claims
 			w.report(node, r)
 		}
 	}
 }
 
+func sameClaims(a, b []*Claim) bool {
+	return slices.EqualFunc(a, b, func(x, y *Claim) bool { return *x == *y })
+}
+
 // announce is the announcer of n0: what it is told to announce stands well, or in any way.
 func (w *world) announce(d Decision, well bool) {
-	var list []Standing
+	var list []*Standing
 	for _, a := range d.Announcements {
-		i, had := slices.BinarySearchFunc(w.facts.Standings, a.IP, func(s Standing, ip netip.Addr) int { return s.IP.Compare(ip) })
+		i, had := slices.BinarySearchFunc(w.facts.Standings, a.IP, func(s *Standing, ip netip.Addr) int { return s.IP.Compare(ip) })
 		s := Standing{IP: a.IP, Phase: Probing}
 		if had && w.rounds[a.IP] == a.Round {
-			s = w.facts.Standings[i]
+			s = *w.facts.Standings[i]
 		}
 		w.rounds[a.IP] = a.Round
 		switch {
@@ -231,9 +235,9 @@ func (w *world) announce(d Decision, well bool) {
 		if w.likely(10) {
 			s.Peer, s.PeerAt = w.mac(), w.facts.Now
 		}
-		list = append(list, s)
+		list = append(list, &s)
 	}
-	if !slices.Equal(list, w.facts.Standings) {
+	if !slices.EqualFunc(list, w.facts.Standings, func(a, b *Standing) bool { return *a == *b }) {
 		w.facts.Standings = list
 	}
 }
@@ -361,10 +365,10 @@ func checkSharing(t *testing.T, before, now Decision) {
 	if equal && !same(before.Verdicts, now.Verdicts) {
 		t.Fatal("another slice for the same verdicts")
 	}
-	if slices.Equal(before.Claims, now.Claims) && !same(before.Claims, now.Claims) {
+	if sameClaims(before.Claims, now.Claims) && !same(before.Claims, now.Claims) {
 		t.Fatal("another slice for the same claims")
 	}
-	if slices.EqualFunc(before.Announcements, now.Announcements, Announcement.same) && !same(before.Announcements, now.Announcements) {
+	if slices.EqualFunc(before.Announcements, now.Announcements, (*Announcement).same) && !same(before.Announcements, now.Announcements) {
 		t.Fatal("another slice for the same announcements")
 	}
 }

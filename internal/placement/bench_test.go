@@ -23,15 +23,15 @@ func atRest(b *testing.B, nodes int) (*Layer2, Facts) {
 		f.Reports[name] = Report{Interfaces: []Interface{nicOf(i)}}
 	}
 	f.Self = f.Members[0]
-	l, claims := NewLayer2(Options{}), map[string][]Claim{}
+	l, claims := NewLayer2(Options{}), map[string][]*Claim{}
 	for _, v := range l.Decide(f).Verdicts {
-		claims[v.Owner] = append(claims[v.Owner], Claim{IP: v.IP, Since: start, Phase: Announcing})
+		claims[v.Owner] = append(claims[v.Owner], &Claim{IP: v.IP, Since: start, Phase: Announcing})
 	}
 	for n, list := range claims {
 		f.Reports[n] = Report{Interfaces: f.Reports[n].Interfaces, Claims: list}
 	}
 	for _, c := range claims[f.Self] {
-		f.Standings = append(f.Standings, Standing{IP: c.IP, Phase: Announcing})
+		f.Standings = append(f.Standings, &Standing{IP: c.IP, Phase: Announcing})
 	}
 	for range 3 {
 		l.Decide(f)
@@ -89,14 +89,18 @@ func BenchmarkDecide(b *testing.B) {
 		claims := f.Reports[other].Claims
 		run("claim", func(i int) {
 			changed := slices.Clone(claims)
-			changed[len(changed)/2].Since = start.Add(time.Duration(i) * time.Millisecond)
+			c := *changed[len(changed)/2]
+			c.Since = start.Add(time.Duration(i) * time.Millisecond)
+			changed[len(changed)/2] = &c
 			f.Reports = maps.Clone(f.Reports)
 			f.Reports[other] = Report{Interfaces: f.Reports[other].Interfaces, Claims: changed}
 		})
 		standings := f.Standings
 		run("standing", func(i int) {
 			f.Standings = slices.Clone(standings)
-			f.Standings[len(f.Standings)/2].PeerAt = start.Add(time.Duration(i) * time.Millisecond)
+			s := *standings[len(standings)/2]
+			s.PeerAt = start.Add(time.Duration(i) * time.Millisecond)
+			f.Standings[len(f.Standings)/2] = &s
 		})
 	}
 }

@@ -146,13 +146,13 @@ func (a fakeAnnouncer) tell(ip netip.Addr) {
 	}
 }
 
-func (a fakeAnnouncer) Standings() (list []announce.Standing) {
+func (a fakeAnnouncer) Standings() (list []*announce.Standing) {
 	a.lan.mu.Lock()
 	defer a.lan.mu.Unlock()
 	for ip := range a.lan.holds[a.node] {
 		s := a.heard[ip]
 		s.IP, s.Phase = ip, placement.Announcing
-		list = append(list, s)
+		list = append(list, &s)
 	}
 	return list
 }

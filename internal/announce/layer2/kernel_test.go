@@ -84,7 +84,7 @@ func (l *lan) announcerWith(node int, cfg Config, ips ...netip.Addr) inside {
 func (l *lan) want(node int, ips ...netip.Addr) announce.Want {
 	w := announce.Want{Interfaces: []placement.Interface{describe(l.t, l.nodes[node], "eth0")}}
 	for _, ip := range ips {
-		w.Announcements = append(w.Announcements, placement.Announcement{IP: ip, Interfaces: []string{"eth0"}})
+		w.Announcements = append(w.Announcements, &placement.Announcement{IP: ip, Interfaces: []string{"eth0"}})
 	}
 	return w
 }
@@ -434,7 +434,7 @@ func stands(t *testing.T, a announce.Announcer, want announce.Standing) {
 	t.Helper()
 	var got announce.Standing
 	if !poll(func() bool {
-		got = a.Standings()[0]
+		got = *a.Standings()[0]
 		got.RivalAt, got.PeerAt = time.Time{}, time.Time{}
 		return got == want
 	}) {
