@@ -494,7 +494,8 @@ func TestAStrangerThatTakesOurAddressIsToldOnce(t *testing.T) {
 			if sums := n.now(); sums.defended != 1 || sums.strangers < 2 || sums.peers > 0 {
 				t.Errorf("counted %+v, want one defence", sums)
 			}
-			if got := watcher.seen(FamilyOf(ip).protocol().unsolicited[0](nil, describe(t, l.nodes[0], "eth0").MAC, ip), time.Now()); len(got) == 0 {
+			defence := FamilyOf(ip).protocol().unsolicited[0](nil, describe(t, l.nodes[0], "eth0").MAC, ip)
+			if !poll(func() bool { return len(watcher.seen(defence, time.Now())) > 0 }) {
 				t.Error("the client has heard no defence")
 			}
 			w := l.want(0, ip)
