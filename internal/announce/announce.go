@@ -7,13 +7,13 @@ import (
 )
 
 // Want is everything an announcer should hold: it is complete each time, never a difference. The announcer keeps
-// Announcements and Peers, and looks at none of them if the same slice and map are set again: callers must not
+// Announcements and Peers, and does not look at what is the same pointer, slice or map as before: callers must not
 // modify what they hold.
 type Want struct {
 	// Interfaces of this node that announcing may use.
 	Interfaces []placement.Interface
 	// Announcements that this node owns, each address at most once; best sorted by address.
-	Announcements []placement.Announcement
+	Announcements []*placement.Announcement
 	// Peers are the MAC addresses of the other nodes' interfaces. Who has another one and claims an address
 	// of ours is a stranger.
 	Peers map[placement.MAC]bool
@@ -31,8 +31,8 @@ type Announcer interface {
 	// the others: what failed is returned, joined, and tried again by the next Set.
 	Set(Want) error
 	// Standings tells how each address of the last Set stands, sorted by address. While nothing has changed, it
-	// is the same slice; nobody may change what it holds.
-	Standings() []Standing
+	// is the same slice, and what stands as before is the same pointer; nobody may change what it holds.
+	Standings() []*Standing
 	// Changed has a signal waiting whenever Standings may tell something else than when the last one was
 	// taken; of a claimant that goes on claiming, at most about once a second. There is one channel: it
 	// has one reader.

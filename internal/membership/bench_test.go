@@ -132,7 +132,7 @@ func (w *world) keepChanging() (stop func()) {
 			}
 			r := &reports[k%len(reports)]
 			r.Claims = slices.Clone(r.Claims)
-			r.Claims[k%100].Since = time.UnixMilli(int64(k)).UTC()
+			r.Claims[k%100] = claimOf(k%100, int64(k))
 			w.nodes[k%len(reports)].Publish(*r)
 		}
 	})

@@ -21,8 +21,8 @@ import (
 )
 
 // claimOf is the i-th claim, begun at ms.
-func claimOf(i int, ms int64) placement.Claim {
-	return placement.Claim{
+func claimOf(i int, ms int64) *placement.Claim {
+	return &placement.Claim{
 		IP:    netip.AddrFrom4([4]byte{198, 18, byte(i / 256), byte(i)}),
 		Since: time.UnixMilli(ms).UTC(), Phase: placement.Announcing,
 	}
@@ -78,7 +78,7 @@ func TestReportsReachAll(t *testing.T) {
 			w.nodes[1].Publish(want["n01"])
 			t.Logf("1000 claims: %v", w.awaitReports(2*time.Second, want, w.nodes...))
 
-			want["n01"] = placement.Report{Claims: []placement.Claim{claimOf(3, 8)}, Leaving: true}
+			want["n01"] = placement.Report{Claims: []*placement.Claim{claimOf(3, 8)}, Leaving: true}
 			w.nodes[1].Publish(want["n01"])
 			t.Logf("down to one: %v", w.awaitReports(2*time.Second, want, w.nodes...))
 
@@ -416,7 +416,7 @@ func BenchmarkPublish(b *testing.B) {
 		for _, n := range w.nodes {
 			awaitThat(b, n, time.Minute, "all claims", func() bool {
 				got := n.Reports()["n00"].Claims
-				return len(got) == 5000 && !slices.ContainsFunc(got, func(c placement.Claim) bool { return c.Since.UnixMilli() != ms })
+				return len(got) == 5000 && !slices.ContainsFunc(got, func(c *placement.Claim) bool { return c.Since.UnixMilli() != ms })
 			})
 		}
 		took = append(took, time.Since(begin))

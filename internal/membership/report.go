@@ -210,32 +210,40 @@ func (m *memberReport) build(leaving bool) *placement.Report {
 		}
 	}
 	return &placement.Report{
-		Leaving:    leaving,
-		Claims:     patched(old.Claims, claims, claimKey, func(k itemKey) *placement.Claim { return m.items[k].claim }),
-		Interfaces: patched(old.Interfaces, interfaces, interfaceKey, func(k itemKey) *placement.Interface { return m.items[k].iface }),
+		Leaving: leaving,
+		Claims: patched(old.Claims, claims, claimKey, func(k itemKey) (*placement.Claim, bool) {
+			c := m.items[k].claim
+			return c, c != nil
+		}),
+		Interfaces: patched(old.Interfaces, interfaces, interfaceKey, func(k itemKey) (i placement.Interface, is bool) {
+			if is = m.items[k].iface != nil; is {
+				i = *m.items[k].iface
+			}
+			return i, is
+		}),
 	}
 }
 
 func claimKey(c *placement.Claim) itemKey { return itemKey{addr: c.IP} }
 
-func interfaceKey(i *placement.Interface) itemKey { return itemKey{iface: i.Name} }
+func interfaceKey(i placement.Interface) itemKey { return itemKey{iface: i.Name} }
 
 // patched returns the list, which is sorted by key, with the elements of those keys as they are now; nil says that
 // there is none. Without keys it is the list itself.
-func patched[T any](list []T, keys []itemKey, keyOf func(*T) itemKey, now func(itemKey) *T) []T {
+func patched[T any](list []T, keys []itemKey, keyOf func(T) itemKey, now func(itemKey) (T, bool)) []T {
 	if len(keys) == 0 {
 		return list
 	}
 	slices.SortFunc(keys, itemKey.compare)
 	out := make([]T, 0, len(list)+len(keys))
 	for _, k := range keys {
-		i, held := slices.BinarySearchFunc(list, k, func(e T, k itemKey) int { return keyOf(&e).compare(k) })
+		i, held := slices.BinarySearchFunc(list, k, func(e T, k itemKey) int { return keyOf(e).compare(k) })
 		out = append(out, list[:i]...)
 		if list = list[i:]; held {
 			list = list[1:]
 		}
-		if e := now(k); e != nil {
-			out = append(out, *e)
+		if e, is := now(k); is {
+			out = append(out, e)
 		}
 	}
 	if out = append(out, list...); len(out) == 0 {
@@ -311,7 +319,7 @@ func itemsOf(r placement.Report, keys keyState) []item {
 	}
 	for j := range r.Claims {
 		if r.Claims[j].IP.IsValid() {
-			items = append(items, claimItem(&r.Claims[j]))
+			items = append(items, claimItem(r.Claims[j]))
 		}
 	}
 	return items
@@ -323,11 +331,14 @@ func onceOf(r placement.Report, keys keyState) item {
 
 func interfaceItem(i *placement.Interface) item { return item{key: itemKey{iface: i.Name}, iface: i} }
 
-func claimItem(of *placement.Claim) item {
-	c := *of
+func claimItem(claim *placement.Claim) item {
+	c := *claim
 	c.IP = c.IP.WithZone("")
 	c.Since = time.UnixMilli(c.Since.UnixMilli()).UTC()
-	return item{key: itemKey{addr: c.IP}, claim: &c}
+	if c != *claim {
+		claim = &c
+	}
+	return item{key: itemKey{addr: c.IP}, claim: claim}
 }
 
 // differences returns the items by which a report differs from one that was published before, or false when the
@@ -337,55 +348,46 @@ func differences(before, now placement.Report, keys keyState) (items []item, ok 
 	if before.Leaving != now.Leaving {
 		items = append(items, onceOf(now, keys))
 	}
-	ok = differing(before.Interfaces, now.Interfaces, interfaceKey, func(a, b *placement.Interface) bool {
-		return a == b // a slice of interfaces is a new one because something has changed
-	}, func(k itemKey, i *placement.Interface) {
-		if i == nil {
-			items = append(items, item{key: k, gone: true})
-		} else {
-			items = append(items, interfaceItem(i))
-		}
-	}) && differing(before.Claims, now.Claims, claimKey, func(a, b *placement.Claim) bool { return *a == *b }, func(k itemKey, c *placement.Claim) {
-		if c == nil {
-			items = append(items, item{key: k, gone: true})
-		} else {
-			items = append(items, claimItem(c))
-		}
-	})
+	gone := func(k itemKey) { items = append(items, item{key: k, gone: true}) }
+	// A slice of interfaces is a new one because something has changed.
+	ok = differing(before.Interfaces, now.Interfaces, interfaceKey, func(_, _ placement.Interface) bool { return false },
+		func(i placement.Interface) { items = append(items, interfaceItem(&i)) }, gone) &&
+		differing(before.Claims, now.Claims, claimKey, func(a, b *placement.Claim) bool { return a == b || *a == *b },
+			func(c *placement.Claim) { items = append(items, claimItem(c)) }, gone)
 	return items, ok
 }
 
-// differing tells of the elements by which a list differs from one before; of those that are gone, nil. It returns
-// false if a list is not in order. The one before is taken to be, as it was looked at in its time.
-func differing[T any](before, now []T, keyOf func(*T) itemKey, same func(a, b *T) bool, tell func(itemKey, *T)) bool {
+// differing tells of the elements by which a list differs from one before, and of the keys that are gone. It returns
+// false if the list is not in order. The one before is taken to be, as it was looked at in its time.
+func differing[T any](before, now []T, keyOf func(T) itemKey, same func(a, b T) bool, tell func(T), gone func(itemKey)) bool {
 	if len(before) == len(now) && (len(now) == 0 || &before[0] == &now[0]) {
 		return true
 	}
 	var last itemKey
 	for len(before) > 0 || len(now) > 0 {
 		n := 0
-		for n < len(before) && n < len(now) && same(&before[n], &now[n]) {
+		for n < len(before) && n < len(now) && same(before[n], now[n]) {
 			n++
 		}
 		if n > 0 { // in order among each other, as they were before
-			if keyOf(&now[0]).compare(last) <= 0 {
+			if keyOf(now[0]).compare(last) <= 0 {
 				return false
 			}
-			last = keyOf(&now[n-1])
+			last = keyOf(now[n-1])
 			before, now = before[n:], now[n:]
 			continue
 		}
-		if len(now) == 0 || len(before) > 0 && keyOf(&before[0]).compare(keyOf(&now[0])) < 0 {
-			tell(keyOf(&before[0]), nil)
+		if len(now) == 0 || len(before) > 0 && keyOf(before[0]).compare(keyOf(now[0])) < 0 {
+			gone(keyOf(before[0]))
 			before = before[1:]
 			continue
 		}
-		k := keyOf(&now[0])
+		k := keyOf(now[0])
 		if k.compare(last) <= 0 || k.addr.Zone() != "" {
 			return false
 		}
-		tell(k, &now[0])
-		if last = k; len(before) > 0 && keyOf(&before[0]) == k {
+		tell(now[0])
+		if last = k; len(before) > 0 && keyOf(before[0]) == k {
 			before = before[1:]
 		}
 		now = now[1:]
@@ -399,7 +401,7 @@ func sameValue(a, b item) bool {
 	case a.gone || b.gone:
 		return a.gone == b.gone
 	case a.claim != nil && b.claim != nil:
-		return *a.claim == *b.claim
+		return a.claim == b.claim || *a.claim == *b.claim
 	case a.iface != nil && b.iface != nil:
 		return bytes.Equal(appendInterface(nil, a.iface), appendInterface(nil, b.iface))
 	case a.once != nil && b.once != nil:

@@ -319,7 +319,7 @@ func TestPublishedAsIs(t *testing.T) {
 			for _, i := range slices.SortedFunc(maps.Values(byKey), func(x, y item) int { return x.key.compare(y.key) }) {
 				switch {
 				case i.claim != nil:
-					want.Claims = append(want.Claims, *i.claim)
+					want.Claims = append(want.Claims, i.claim)
 				case i.iface != nil:
 					want.Interfaces = append(want.Interfaces, *i.iface)
 				}
@@ -338,7 +338,7 @@ func edited(rng *rand.Rand, r placement.Report) placement.Report {
 	claims := slices.Clone(r.Claims)
 	for range rng.IntN(4) {
 		c := claimOf(rng.IntN(60), rng.Int64N(5))
-		i, held := slices.BinarySearchFunc(claims, c, func(x, y placement.Claim) int { return x.IP.Compare(y.IP) })
+		i, held := slices.BinarySearchFunc(claims, c, func(x, y *placement.Claim) int { return x.IP.Compare(y.IP) })
 		switch {
 		case !held:
 			claims = slices.Insert(claims, i, c)
@@ -364,7 +364,7 @@ func edited(rng *rand.Rand, r placement.Report) placement.Report {
 	if rng.IntN(10) == 0 { // somebody who does not sort
 		rng.Shuffle(len(claims), func(i, j int) { claims[i], claims[j] = claims[j], claims[i] })
 	} else {
-		slices.SortFunc(claims, func(x, y placement.Claim) int { return x.IP.Compare(y.IP) })
+		slices.SortFunc(claims, func(x, y *placement.Claim) int { return x.IP.Compare(y.IP) })
 	}
 	return r
 }
@@ -380,7 +380,7 @@ func BenchmarkOneClaim(b *testing.B) {
 			b.ReportAllocs()
 			for n := int64(2); b.Loop(); n++ {
 				r.Claims = slices.Clone(r.Claims)
-				r.Claims[claims/2].Since = time.UnixMilli(n).UTC()
+				r.Claims[claims/2] = claimOf(claims/2, n)
 				s.publish(r)
 				s.reports()
 				for s.broadcasts(0, 1400) != nil {
@@ -406,7 +406,7 @@ func BenchmarkOneClaim(b *testing.B) {
 			b.ReportAllocs()
 			for n := int64(2); b.Loop(); n++ {
 				r.Claims = slices.Clone(r.Claims)
-				r.Claims[claims/2].Since = time.UnixMilli(n).UTC()
+				r.Claims[claims/2] = claimOf(claims/2, n)
 				b.StopTimer()
 				other.publish(r)
 				packets := other.gossip()
@@ -442,7 +442,7 @@ func BenchmarkOneClaimOf500(b *testing.B) {
 	b.ReportAllocs()
 	for n := int64(2); b.Loop(); n++ {
 		r.Claims = slices.Clone(r.Claims)
-		r.Claims[7].Since = time.UnixMilli(n).UTC()
+		r.Claims[7] = claimOf(7, n)
 		b.StopTimer()
 		other.publish(r)
 		packets := other.gossip()

@@ -161,7 +161,7 @@ func (w *world) tell() {
 	if w.likely(2) && len(w.facts.Services) > 0 {
 		ip = one(w, w.facts.Services...).IPs[0]
 	}
-	i, has := slices.BinarySearchFunc(r.Claims, ip, func(c Claim, ip netip.Addr) int { return c.IP.Compare(ip) })
+	i, has := slices.BinarySearchFunc(r.Claims, ip, func(c *Claim, ip netip.Addr) int { return c.IP.Compare(ip) })
 	switch {
 	case has && w.likely(3):
 		r.Claims = slices.Delete(r.Claims, i, i+1)
@@ -180,8 +180,8 @@ func (w *world) report(node string, r Report) {
 	w.facts.Reports[node] = r
 }
 
-func (w *world) claim(ip netip.Addr) Claim {
-	c := Claim{IP: ip, Since: start.Add(time.Duration(w.chance.IntN(100)) * time.Second), Phase: one(w, Pending, Probing, Announcing, Announcing, Announcing, Taken), Weak: w.likely(8)}
+func (w *world) claim(ip netip.Addr) *Claim {
+	c := &Claim{IP: ip, Since: start.Add(time.Duration(w.chance.IntN(100)) * time.Second), Phase: one(w, Pending, Probing, Announcing, Announcing, Announcing, Taken), Weak: w.likely(8)}
 	if w.likely(8) {
 		c.Rival = MAC{9}
 	}
@@ -201,7 +201,7 @@ func (w *world) settle(d Decision) {
 		if !told {
 			continue
 		}
-		var claims []Claim
+		var claims []*Claim
 		for _, v := range d.Verdicts {
 			if v.Owner == node {
 				c := v.Claim
@@ -209,24 +209,28 @@ func (w *world) settle(d Decision) {
 					c.Since, c.Successor = w.facts.Now.UTC().Truncate(time.Millisecond), ""
 				}
 				c.Phase, c.Rival, c.Weak = Announcing, MAC{}, false
-				claims = append(claims, c)
+				claims = append(claims, &c)
 			}
 		}
-		if !slices.Equal(claims, r.Claims) {
+		if !sameClaims(claims, r.Claims) {
 			r.Claims = claims
 			w.report(node, r)
 		}
 	}
 }
 
+func sameClaims(a, b []*Claim) bool {
+	return slices.EqualFunc(a, b, func(x, y *Claim) bool { return *x == *y })
+}
+
 // announce is the announcer of n0: what it is told to announce stands well, or in any way.
 func (w *world) announce(d Decision, well bool) {
-	var list []Standing
+	var list []*Standing
 	for _, a := range d.Announcements {
-		i, had := slices.BinarySearchFunc(w.facts.Standings, a.IP, func(s Standing, ip netip.Addr) int { return s.IP.Compare(ip) })
+		i, had := slices.BinarySearchFunc(w.facts.Standings, a.IP, func(s *Standing, ip netip.Addr) int { return s.IP.Compare(ip) })
 		s := Standing{IP: a.IP, Phase: Probing}
 		if had && w.rounds[a.IP] == a.Round {
-			s = w.facts.Standings[i]
+			s = *w.facts.Standings[i]
 		}
 		w.rounds[a.IP] = a.Round
 		switch {
@@ -245,9 +249,9 @@ func (w *world) announce(d Decision, well bool) {
 		if w.likely(10) {
 			s.Peer, s.PeerAt = w.mac(), w.facts.Now
 		}
-		list = append(list, s)
+		list = append(list, &s)
 	}
-	if !slices.Equal(list, w.facts.Standings) {
+	if !slices.EqualFunc(list, w.facts.Standings, func(a, b *Standing) bool { return *a == *b }) {
 		w.facts.Standings = list
 	}
 }
@@ -403,10 +407,10 @@ func checkSharing(t *testing.T, before, now Decision) {
 	if equal && !same(before.Verdicts, now.Verdicts) {
 		t.Fatal("another slice for the same verdicts")
 	}
-	if slices.Equal(before.Claims, now.Claims) && !same(before.Claims, now.Claims) {
+	if sameClaims(before.Claims, now.Claims) && !same(before.Claims, now.Claims) {
 		t.Fatal("another slice for the same claims")
 	}
-	if slices.EqualFunc(before.Announcements, now.Announcements, Announcement.same) && !same(before.Announcements, now.Announcements) {
+	if slices.EqualFunc(before.Announcements, now.Announcements, (*Announcement).same) && !same(before.Announcements, now.Announcements) {
 		t.Fatal("another slice for the same announcements")
 	}
 }
@@ -415,7 +419,7 @@ func checkSharing(t *testing.T, before, now Decision) {
 func TestPartialPassesWakeForLateNodes(t *testing.T) {
 	f, l := facts(manyServices(3)...), audited(t, Options{Rebalance: RebalanceOff, NotReadyAfter: time.Minute})
 	f.Nodes["n2"] = Node{NotReadySince: start}
-	f.Reports["n2"] = Report{Interfaces: f.Reports["n2"].Interfaces, Claims: []Claim{
+	f.Reports["n2"] = Report{Interfaces: f.Reports["n2"].Interfaces, Claims: []*Claim{
 		{IP: f.Services[0].IPs[0], Since: start, Phase: Announcing}, {IP: f.Services[1].IPs[0], Since: start, Phase: Announcing}, {IP: f.Services[2].IPs[0], Since: start, Phase: Announcing}}}
 	l.Decide(f)
 	f.Now = f.Now.Add(30 * time.Second)
@@ -452,15 +456,15 @@ func TestSharedGroups(t *testing.T) {
 func TestOneEventLooksAtOneAddress(t *testing.T) {
 	f := facts(manyServices(100)...)
 	l := audited(t, Options{Rebalance: RebalanceOff})
-	claims := map[string][]Claim{}
+	claims := map[string][]*Claim{}
 	for _, v := range l.Decide(f).Verdicts {
-		claims[v.Owner] = append(claims[v.Owner], Claim{IP: v.IP, Since: start, Phase: Announcing})
+		claims[v.Owner] = append(claims[v.Owner], &Claim{IP: v.IP, Since: start, Phase: Announcing})
 	}
 	for n, list := range claims {
 		f.Reports[n] = Report{Interfaces: f.Reports[n].Interfaces, Claims: list}
 	}
 	for _, c := range claims[f.Self] {
-		f.Standings = append(f.Standings, Standing{IP: c.IP, Phase: Announcing})
+		f.Standings = append(f.Standings, &Standing{IP: c.IP, Phase: Announcing})
 	}
 	for range 3 {
 		l.Decide(f)
@@ -478,12 +482,14 @@ func TestOneEventLooksAtOneAddress(t *testing.T) {
 		{"a Service that goes", false, func() { f.Services = slices.Delete(slices.Clone(f.Services), 20, 21) }},
 		{"a claim", false, func() {
 			list := slices.Clone(f.Reports["n2"].Claims)
-			list[7].Rival = MAC{7}
+			c := *list[7]
+			c.Rival, list[7] = MAC{7}, &c
 			f.Reports["n2"] = Report{Interfaces: f.Reports["n2"].Interfaces, Claims: list}
 		}},
 		{"a standing", true, func() {
 			f.Standings = slices.Clone(f.Standings)
-			f.Standings[3].Peer, f.Standings[3].PeerAt = MAC{9}, f.Now
+			s := *f.Standings[3]
+			s.Peer, s.PeerAt, f.Standings[3] = MAC{9}, f.Now, &s
 		}},
 		{"nothing, in new slices and maps", true, func() {
 			f.Services, f.Standings, f.Reports = slices.Clone(f.Services), slices.Clone(f.Standings), maps.Clone(f.Reports)

@@ -28,15 +28,15 @@ func atRest(b *testing.B, nodes int, local bool) (*Layer2, Facts) {
 		}
 	}
 	f.Self = f.Members[0]
-	l, claims := NewLayer2(Options{}), map[string][]Claim{}
+	l, claims := NewLayer2(Options{}), map[string][]*Claim{}
 	for _, v := range l.Decide(f).Verdicts {
-		claims[v.Owner] = append(claims[v.Owner], Claim{IP: v.IP, Since: start, Phase: Announcing})
+		claims[v.Owner] = append(claims[v.Owner], &Claim{IP: v.IP, Since: start, Phase: Announcing})
 	}
 	for n, list := range claims {
 		f.Reports[n] = Report{Interfaces: f.Reports[n].Interfaces, Claims: list}
 	}
 	for _, c := range claims[f.Self] {
-		f.Standings = append(f.Standings, Standing{IP: c.IP, Phase: Announcing})
+		f.Standings = append(f.Standings, &Standing{IP: c.IP, Phase: Announcing})
 	}
 	for range 3 {
 		l.Decide(f)
@@ -88,13 +88,15 @@ func BenchmarkDecide(b *testing.B) {
 			{"claim", func(f *Facts) {
 				other := f.Members[on.nodes-1]
 				claims := slices.Clone(f.Reports[other].Claims)
-				claims[len(claims)/2].Since = start.Add(time.Millisecond)
+				c := *claims[len(claims)/2]
+				c.Since, claims[len(claims)/2] = start.Add(time.Millisecond), &c
 				f.Reports = maps.Clone(f.Reports)
 				f.Reports[other] = Report{Interfaces: f.Reports[other].Interfaces, Claims: claims}
 			}},
 			{"standing", func(f *Facts) {
 				f.Standings = slices.Clone(f.Standings)
-				f.Standings[len(f.Standings)/2].PeerAt = start
+				s := *f.Standings[len(f.Standings)/2]
+				s.PeerAt, f.Standings[len(f.Standings)/2] = start, &s
 			}},
 			{"pod", func(f *Facts) {
 				f.Reports = maps.Clone(f.Reports)

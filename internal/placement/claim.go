@@ -2,7 +2,6 @@ package placement
 
 import (
 	"net/netip"
-	"slices"
 	"time"
 )
 
@@ -10,18 +9,22 @@ import (
 type Report struct {
 	// Interfaces of the node: those with a MAC-48 address, whether suitable now or not. Sorted by name.
 	Interfaces []Interface
-	// Claims of the node, sorted by address, each address once.
-	Claims []Claim
+	// Claims of the node, sorted by address, each address once. One that says the same as before is best the same
+	// pointer.
+	Claims []*Claim
 	// Leaving says that the node hands over what it has and takes nothing.
 	Leaving bool
 }
 
 // Weakened returns the report with all claims weak.
 func (r Report) Weakened() Report {
-	r.Claims = slices.Clone(r.Claims)
-	for i := range r.Claims {
-		r.Claims[i].Weak = true
+	weak := make([]*Claim, len(r.Claims))
+	for i, c := range r.Claims {
+		w := *c
+		w.Weak = true
+		weak[i] = &w
 	}
+	r.Claims = weak
 	return r
 }
 

@@ -9,11 +9,11 @@ import (
 // told is what the last decision said.
 type told struct {
 	verdicts      []*Verdict
-	claims        []Claim
-	own           []Announcement // of what Self owns
-	announcements []Announcement // of joined, and of what it only probes
-	joined        []Announcement
-	probes        []Announcement
+	claims        []*Claim
+	own           []*Announcement // of what Self owns
+	announcements []*Announcement // of joined, and of what it only probes
+	joined        []*Announcement
+	probes        []*Announcement
 }
 
 // conclude writes the decision down, as far as it is another than the last one; notes which addresses are not at rest;
@@ -49,49 +49,65 @@ func (p *pass) write(new []*address) {
 	for i, a := range new {
 		verdicts[i] = edit[*Verdict]{a.ip, a.verdict, a.verdict == nil}
 	}
-	var claims []edit[Claim]
-	var own []edit[Announcement]
+	var claims []edit[*Claim]
+	var own []edit[*Announcement]
 	for i, a := range p.work {
 		was := p.before[i].own
 		if is := a.own; is != nil && (was == nil || was.Claim != is.Claim) {
-			claims = append(claims, edit[Claim]{a.ip, is.Claim, false})
+			c := is.Claim
+			claims = append(claims, edit[*Claim]{a.ip, &c, false})
 		} else if is == nil && was != nil {
-			claims = append(claims, edit[Claim]{ip: a.ip, gone: true})
+			claims = append(claims, edit[*Claim]{ip: a.ip, gone: true})
 		}
 		before, had := was.announcement()
-		if now, has := a.own.announcement(); has != had || !now.same(before) {
-			own = append(own, edit[Announcement]{a.ip, now, !has})
+		if now, has := a.own.announcement(); has != had || !now.same(&before) {
+			own = append(own, edit[*Announcement]{a.ip, &now, !has})
 		}
 	}
 	t := &p.told
 	t.verdicts = edited(t.verdicts, verdicts, func(v *Verdict) netip.Addr { return v.IP })
-	t.claims = edited(t.claims, claims, func(c Claim) netip.Addr { return c.IP })
-	t.own = edited(t.own, own, func(a Announcement) netip.Addr { return a.IP })
+	t.claims = edited(t.claims, claims, func(c *Claim) netip.Addr { return c.IP })
+	t.own = edited(t.own, own, func(a *Announcement) netip.Addr { return a.IP })
 }
 
 // writeAll takes everything in.
 func (p *pass) writeAll() {
 	verdicts := make([]*Verdict, len(p.addresses))
-	var claims []Claim
-	var own []Announcement
+	var claims []*Claim
+	var own []*Announcement
 	for i, a := range p.addresses {
 		if verdicts[i] = a.verdict; a.own == nil {
 			continue
 		}
-		claims = append(claims, a.own.Claim)
+		c := a.own.Claim
+		claims = append(claims, &c)
 		if announcement, has := a.own.announcement(); has {
-			own = append(own, announcement)
+			own = append(own, &announcement)
 		}
 	}
 	t := &p.told
+	reuse(claims, t.claims, func(c *Claim) netip.Addr { return c.IP }, func(a, b *Claim) bool { return *a == *b })
+	reuse(own, t.own, func(a *Announcement) netip.Addr { return a.IP }, (*Announcement).same)
 	if !slices.Equal(t.verdicts, verdicts) {
 		t.verdicts = verdicts
 	}
 	if !slices.Equal(t.claims, claims) {
 		t.claims = claims
 	}
-	if !slices.EqualFunc(t.own, own, Announcement.same) {
+	if !slices.Equal(t.own, own) {
 		t.own = own
+	}
+}
+
+// reuse puts what was told before in the place of what says the same; both are sorted by address.
+func reuse[T any](now, before []*T, ip func(*T) netip.Addr, same func(a, b *T) bool) {
+	for i, e := range now {
+		for len(before) > 0 && ip(before[0]).Less(ip(e)) {
+			before = before[1:]
+		}
+		if len(before) > 0 && same(before[0], e) {
+			now[i] = before[0]
+		}
 	}
 }
 
@@ -124,7 +140,7 @@ func (o *own) announcement() (Announcement, bool) {
 	return Announcement{IP: o.IP, Interfaces: o.interfaces, Round: o.round, Probe: o.probe}, true
 }
 
-func (a Announcement) same(b Announcement) bool {
+func (a *Announcement) same(b *Announcement) bool {
 	return a.IP == b.IP && a.Round == b.Round && a.Probe == b.Probe && slices.Equal(a.Interfaces, b.Interfaces)
 }
 
@@ -207,11 +223,11 @@ func (p *pass) forget(gone []*address) {
 // announce joins what Self owns and what it only probes.
 func (p *pass) announce() {
 	t := &p.told
-	if !same(t.own, t.joined) || !slices.EqualFunc(p.probes, t.probes, Announcement.same) {
+	if !same(t.own, t.joined) || !slices.EqualFunc(p.probes, t.probes, (*Announcement).same) {
 		t.joined, t.probes, t.announcements = t.own, p.probes, t.own
 		if len(p.probes) > 0 {
 			t.announcements = slices.Concat(t.own, p.probes)
-			slices.SortFunc(t.announcements, func(a, b Announcement) int { return a.IP.Compare(b.IP) })
+			slices.SortFunc(t.announcements, func(a, b *Announcement) int { return a.IP.Compare(b.IP) })
 		}
 	}
 	p.decision.Announcements = t.announcements

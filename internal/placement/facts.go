@@ -11,7 +11,7 @@ import (
 // Leaving, come to the same owners.
 //
 // What it refers to is shared with the elector, which tells by identity what has not changed since the last
-// decision: nobody may change what a Cluster, a Service, or a slice of a Report or of Standings holds, once it was
+// decision: nobody may change what a Cluster, a Service, a Report or Standings refer to, once it was
 // given; what is another value now is to be another pointer, or another slice. What is the same had better be the
 // same pointer, or slice: then it costs next to nothing, while another Cluster has all addresses looked at. The slice
 // of Services and the map of Reports themselves may be filled anew.
@@ -27,7 +27,7 @@ type Facts struct {
 	Known   int               `json:"-"` // how many speakers there ought to be, Self's among them
 	Reports map[string]Report `json:"-"` // of the members that have told; of Self, only its interfaces count
 	// Standings of what Self announces, sorted by address.
-	Standings []Standing `json:"-"`
+	Standings []*Standing `json:"-"`
 	// Stood says that this process has stood still since the last decision, for so long that others may have
 	// taken it for dead.
 	Stood bool `json:"-"`

@@ -77,11 +77,12 @@ func NewLayer2(o Options) *Layer2 {
 // Decision is what follows from facts. Verdicts, Claims and Announcements are the very slices of the last decision
 // while nothing in them is another, and other slices when something is.
 type Decision struct {
-	// Verdicts on all addresses, sorted. One that says the same as in the last decision is the same pointer.
+	// Verdicts on all addresses, sorted. In all of these lists, what says the same as in the last decision is the same
+	// pointer, and a list of the same is the same slice.
 	Verdicts []*Verdict
 	// Claims of Self for the others to know, and what Self is to announce; both sorted by address.
-	Claims        []Claim
-	Announcements []Announcement
+	Claims        []*Claim
+	Announcements []*Announcement
 	// Taken lists the addresses that Self has claimed just now, and Lost those that it has let go.
 	Taken, Lost []Change
 	// Found are the strangers that Self knows of, by address; Gone the quarantined addresses that no stranger
@@ -123,7 +124,7 @@ type pass struct {
 	whole    bool
 	last     time.Time // of the last decision
 	before   []before  // what was before this pass, of each address in work
-	probes   []Announcement
+	probes   []*Announcement
 	come     []arrival
 	calm     bool // nothing is on the move
 	stirred  bool // something has changed, beside what is handed over by nodes that may own it

@@ -21,14 +21,16 @@ func settled(t *testing.T, f Facts, o Options) Decision {
 			}
 			f.Self, f.Standings = n, nil
 			for _, c := range f.Reports[n].Claims {
-				f.Standings = append(f.Standings, Standing{IP: c.IP, Phase: Announcing})
+				f.Standings = append(f.Standings, &Standing{IP: c.IP, Phase: Announcing})
 			}
 			first = electors[n].Decide(f)
 			r := f.Reports[n]
-			changed = changed || !slices.Equal(r.Claims, first.Claims)
-			r.Claims = slices.Clone(first.Claims)
-			for i := range r.Claims {
-				r.Claims[i].Phase = Announcing
+			changed = changed || !sameClaims(r.Claims, first.Claims)
+			r.Claims = nil
+			for _, c := range first.Claims {
+				announced := *c
+				announced.Phase = Announcing
+				r.Claims = append(r.Claims, &announced)
 			}
 			f.Reports[n] = r
 		}
@@ -229,7 +231,8 @@ func TestStories(t *testing.T) {
 		for _, n := range []string{"n2", "n3"} {
 			r := f.Reports[n]
 			if r.Claims = nil; claims[n].IP.IsValid() {
-				r.Claims = []Claim{claims[n]}
+				c := claims[n]
+				r.Claims = []*Claim{&c}
 			}
 			f.Reports[n] = r
 		}
@@ -238,7 +241,7 @@ func TestStories(t *testing.T) {
 		return func(f *Facts) { c.IP = one; others(f, map[string]Claim{node: c}) }
 	}
 	stands := func(s Standing) func(*Facts) {
-		return func(f *Facts) { s.IP = one; f.Standings = []Standing{s} }
+		return func(f *Facts) { s.IP = one; f.Standings = []*Standing{&s} }
 	}
 	nobody := func(f *Facts) { others(f, nil) }
 	mine := []act{
@@ -365,7 +368,7 @@ func TestTaken(t *testing.T) {
 	f.Advertisements[0].Nodes = set("n1")
 	first := l.Decide(f).Announcements[0]
 	stands := func(phase Phase, rival MAC) Decision {
-		f.Standings = []Standing{{IP: first.IP, Phase: phase, Rival: rival}}
+		f.Standings = []*Standing{{IP: first.IP, Phase: phase, Rival: rival}}
 		return l.Decide(f)
 	}
 	d := stands(Taken, MAC{7})
@@ -391,14 +394,14 @@ func TestTaken(t *testing.T) {
 // TestLazyPace: once nothing has changed for five minutes, an address moves every ten seconds.
 func TestLazyPace(t *testing.T) {
 	f, l := facts(manyServices(12)...), audited(t, Options{})
-	var claims []Claim
+	var claims []*Claim
 	for _, s := range f.Services {
-		claims = append(claims, Claim{IP: s.IPs[0], Since: start, Phase: Announcing})
+		claims = append(claims, &Claim{IP: s.IPs[0], Since: start, Phase: Announcing})
 	}
 	f.Advertisements[0].Nodes = set("n1")
 	l.Decide(f)
 	for _, c := range claims {
-		f.Standings = append(f.Standings, Standing{IP: c.IP, Phase: Announcing})
+		f.Standings = append(f.Standings, &Standing{IP: c.IP, Phase: Announcing})
 	}
 	l.Decide(f)
 	f = anew(f)
@@ -413,12 +416,13 @@ func TestLazyPace(t *testing.T) {
 				moved = append(moved, f.Now.Sub(began))
 				l.Decide(f)
 				r := f.Reports["n2"]
-				c.Successor = ""
-				r.Claims = append(slices.Clone(r.Claims), c)
-				slices.SortFunc(r.Claims, func(a, b Claim) int { return a.IP.Compare(b.IP) })
+				taken := *c
+				taken.Successor = ""
+				r.Claims = append(slices.Clone(r.Claims), &taken)
+				slices.SortFunc(r.Claims, func(a, b *Claim) int { return a.IP.Compare(b.IP) })
 				f.Reports["n2"] = r
-				f.Standings = slices.DeleteFunc(slices.Clone(f.Standings), func(s Standing) bool { return s.IP == c.IP })
-				f.Standings = append(f.Standings, Standing{IP: c.IP, Phase: Announcing, Peer: nicOf(1).MAC, PeerAt: f.Now})
+				f.Standings = slices.DeleteFunc(slices.Clone(f.Standings), func(s *Standing) bool { return s.IP == c.IP })
+				f.Standings = append(f.Standings, &Standing{IP: c.IP, Phase: Announcing, Peer: nicOf(1).MAC, PeerAt: f.Now})
 				d = l.Decide(f)
 			}
 		}
@@ -436,7 +440,7 @@ func TestPeerFoundByAProbe(t *testing.T) {
 	told := f.Reports["n2"]
 	delete(f.Reports, "n2")
 	first := l.Decide(f).Announcements[0]
-	f.Standings = []Standing{{IP: first.IP, Phase: Taken, Rival: nicOf(1).MAC}}
+	f.Standings = []*Standing{{IP: first.IP, Phase: Taken, Rival: nicOf(1).MAC}}
 	if d := l.Decide(f); len(d.Found) > 0 {
 		t.Errorf("found %v, although a member has not told of its interfaces", d.Found)
 	}
@@ -445,7 +449,7 @@ func TestPeerFoundByAProbe(t *testing.T) {
 	if again := d.Announcements[0]; len(d.Found) > 0 || again.Round == first.Round || d.Claims[0].Phase != Pending {
 		t.Errorf("found %v, announces %+v, claims %+v; want another probe at once", d.Found, again, d.Claims)
 	}
-	f.Standings = []Standing{{IP: first.IP, Phase: Taken, Rival: MAC{7}}}
+	f.Standings = []*Standing{{IP: first.IP, Phase: Taken, Rival: MAC{7}}}
 	if d := l.Decide(f); len(d.Found) != 1 {
 		t.Errorf("found %v, want a stranger", d.Found)
 	}
@@ -458,7 +462,7 @@ func TestPromised(t *testing.T) {
 		f.Self = map[string]string{"n1": "n2", "n2": "n1"}[deaf]
 		f.Members = []string{"n1", "n2"}
 		f.Reports[deaf] = Report{Interfaces: f.Reports[deaf].Interfaces,
-			Claims: []Claim{{IP: f.Services[0].IPs[0], Since: start, Phase: Pending, Successor: "n3"}}}
+			Claims: []*Claim{{IP: f.Services[0].IPs[0], Since: start, Phase: Pending, Successor: "n3"}}}
 		delete(f.Reports, "n3")
 		var d Decision
 		for range 60 { // half a second for each of the two that don't take it
@@ -490,7 +494,7 @@ func TestStrangersOfOne(t *testing.T) {
 		f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), audited(t, Options{})
 		f.Advertisements[0].Nodes, f.Members = set("n1"), tc.members
 		l.Decide(f)
-		f.Standings = []Standing{{IP: ip("10.0.0.1"), Phase: Taken, Rival: MAC{7}, RivalOn: "eth0"}}
+		f.Standings = []*Standing{{IP: ip("10.0.0.1"), Phase: Taken, Rival: MAC{7}, RivalOn: "eth0"}}
 		if d := l.Decide(f); len(d.Found) != tc.want || d.Claims[0].Phase != Taken {
 			t.Errorf("with %v alive: found %v, want %d; claims %v, want it taken", tc.members, d.Found, tc.want, d.Claims)
 		}
@@ -526,7 +530,7 @@ func TestQuarantine(t *testing.T) {
 				t.Fatalf("probes %+v", a)
 			}
 			rounds = append(rounds, a.Round)
-			f.Standings = []Standing{{IP: a.IP, Phase: found, Rival: MAC{7}, RivalOn: "eth0"}}
+			f.Standings = []*Standing{{IP: a.IP, Phase: found, Rival: MAC{7}, RivalOn: "eth0"}}
 			d := l.Decide(f)
 			if (found == Taken) != (len(d.Found) == 1 && d.Found[0] == Stranger{a.IP, MAC{7}, "eth0", false}) {
 				t.Fatalf("%s: found %v", found, d.Found)

@@ -19,7 +19,7 @@ type seen struct {
 	members   []string
 	reports   []heard // of the members, in their order
 	services  []*Service
-	standings []Standing
+	standings []*Standing
 }
 
 // heard is what a member has told.
@@ -143,8 +143,7 @@ func (p *pass) hearOf(ip netip.Addr, node string, now *Claim) {
 	p.touch(a)
 	a.heard = slices.DeleteFunc(a.heard, func(c claimant) bool { return c.node == node })
 	if now != nil {
-		c := *now // lest all the claims of the node live as long as this one
-		a.heard = append(a.heard, claimant{node: node, claim: &c})
+		a.heard = append(a.heard, claimant{node: node, claim: now})
 	}
 }
 
@@ -217,9 +216,8 @@ func (l *Layer2) add(ip netip.Addr) *address {
 // look searches the claims of a node for an address.
 func (p *pass) look(a *address, node string) {
 	claims := p.Reports[node].Claims
-	if i, found := slices.BinarySearchFunc(claims, a.ip, func(c Claim, ip netip.Addr) int { return c.IP.Compare(ip) }); found {
-		c := claims[i]
-		a.heard = append(a.heard, claimant{node: node, claim: &c})
+	if i, found := slices.BinarySearchFunc(claims, a.ip, func(c *Claim, ip netip.Addr) int { return c.IP.Compare(ip) }); found {
+		a.heard = append(a.heard, claimant{node: node, claim: claims[i]})
 	}
 }
 
@@ -233,7 +231,7 @@ func (p *pass) watch() bool {
 }
 
 func (p *pass) sortStandings() {
-	order := func(a, b Standing) int { return a.IP.Compare(b.IP) }
+	order := func(a, b *Standing) int { return a.IP.Compare(b.IP) }
 	if !same(p.seen.standings, p.Standings) && !slices.IsSortedFunc(p.Standings, order) {
 		p.Standings = slices.Clone(p.Standings)
 		slices.SortStableFunc(p.Standings, order)
@@ -242,8 +240,8 @@ func (p *pass) sortStandings() {
 
 // standing finds how an address stands.
 func (p *pass) standing(ip netip.Addr) (Standing, bool) {
-	if i, found := slices.BinarySearchFunc(p.Standings, ip, func(s Standing, ip netip.Addr) int { return s.IP.Compare(ip) }); found {
-		return p.Standings[i], true
+	if i, found := slices.BinarySearchFunc(p.Standings, ip, func(s *Standing, ip netip.Addr) int { return s.IP.Compare(ip) }); found {
+		return *p.Standings[i], true
 	}
 	return Standing{}, false
 }
@@ -338,10 +336,9 @@ func (p *pass) listClaims() {
 		if node == p.Self {
 			continue
 		}
-		claims := p.Reports[node].Claims
-		for i := range claims {
-			if a := p.at[claims[i].IP]; a != nil {
-				a.heard = append(a.heard, claimant{node: node, claim: &claims[i]})
+		for _, c := range p.Reports[node].Claims {
+			if a := p.at[c.IP]; a != nil {
+				a.heard = append(a.heard, claimant{node: node, claim: c})
 			}
 		}
 	}
@@ -353,7 +350,7 @@ func claimIP(c *Claim) netip.Addr { return c.IP }
 
 func standingIP(s *Standing) netip.Addr { return s.IP }
 
-func ascending(claims []Claim) bool {
+func ascending(claims []*Claim) bool {
 	for i := range max(0, len(claims)-1) {
 		if !claims[i].IP.Less(claims[i+1].IP) {
 			return false
@@ -365,9 +362,9 @@ func ascending(claims []Claim) bool {
 // same reports whether two slices are one.
 func same[T any](a, b []T) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
 
-// differences yields what is another element in now than in old, or nil where there is none any more: both are
+// differences yields what is another pointer in now than in old, or nil where there is none any more: both are
 // sorted by address, each address once. It reports false, and may have yielded anything, if now is not.
-func differences[T comparable](old, now []T, ip func(*T) netip.Addr, yield func(netip.Addr, *T)) bool {
+func differences[T any](old, now []*T, ip func(*T) netip.Addr, yield func(netip.Addr, *T)) bool {
 	differ := false // the last ones did
 	for i, j := 0, 0; i < len(old) || j < len(now); {
 		if i < len(old) && j < len(now) && old[i] == now[j] && !differ {
@@ -375,7 +372,7 @@ func differences[T comparable](old, now []T, ip func(*T) netip.Addr, yield func(
 			j++
 			continue
 		}
-		if j > 0 && j < len(now) && !ip(&now[j-1]).Less(ip(&now[j])) {
+		if j > 0 && j < len(now) && !ip(now[j-1]).Less(ip(now[j])) {
 			return false
 		}
 		order := 0
@@ -385,13 +382,13 @@ func differences[T comparable](old, now []T, ip func(*T) netip.Addr, yield func(
 		case j == len(now):
 			order = -1
 		default:
-			order = ip(&old[i]).Compare(ip(&now[j]))
+			order = ip(old[i]).Compare(ip(now[j]))
 		}
 		if differ = order != 0 || old[i] != now[j]; differ {
 			if order < 0 {
-				yield(ip(&old[i]), nil)
+				yield(ip(old[i]), nil)
 			} else {
-				yield(ip(&now[j]), &now[j])
+				yield(ip(now[j]), now[j])
 			}
 		}
 		if order <= 0 {

@@ -146,7 +146,7 @@ func (p *pass) probe(ip netip.Addr, names []string) {
 	if !c.next.IsZero() {
 		p.wakeAt(c.next)
 	}
-	p.probes = append(p.probes, Announcement{IP: ip, Interfaces: names, Round: c.round, Probe: ProbeOnly})
+	p.probes = append(p.probes, &Announcement{IP: ip, Interfaces: names, Round: c.round, Probe: ProbeOnly})
 }
 
 func (p *pass) probeAgain(c *check) {

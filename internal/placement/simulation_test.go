@@ -49,7 +49,7 @@ type station struct {
 	versions  map[string]int
 	published Report
 	version   int
-	wants     map[netip.Addr]Announcement
+	wants     map[netip.Addr]*Announcement
 	stands    map[netip.Addr]*standing
 	wake      time.Time
 	dirty     bool
@@ -116,7 +116,7 @@ func (s *simulation) all() []*station {
 func (s *simulation) boot(n *station) {
 	n.down, n.frozen, n.leaving, n.elector = false, false, false, NewLayer2(s.options)
 	n.members, n.reports, n.versions = map[string]bool{n.name: true}, map[string]Report{}, map[string]int{}
-	n.wants, n.stands, n.dirty = map[netip.Addr]Announcement{}, map[netip.Addr]*standing{}, true
+	n.wants, n.stands, n.dirty = map[netip.Addr]*Announcement{}, map[netip.Addr]*standing{}, true
 	n.published, n.booted, n.settled = Report{Interfaces: n.links}, s.now, false
 	n.seen, n.edition, n.deaf = s.cluster, s.edition, false
 	n.version++
@@ -243,7 +243,8 @@ func (s *simulation) decide(n *station) {
 	f.Self, f.Now, f.Members, f.Reports = n.name, s.now, slices.Sorted(maps.Keys(n.members)), n.reports
 	f.Known, f.Stood, f.Leaving = len(s.nodes), n.stood, n.leaving
 	for _, ip := range slices.SortedFunc(maps.Keys(n.stands), netip.Addr.Compare) {
-		f.Standings = append(f.Standings, n.stands[ip].Standing)
+		s := n.stands[ip].Standing
+		f.Standings = append(f.Standings, &s)
 	}
 	s.audit(n)
 	d := n.elector.Decide(f)
@@ -270,8 +271,8 @@ func (s *simulation) audit(n *station) {
 }
 
 // set is the announcer of a node.
-func (s *simulation) set(n *station, list []Announcement) {
-	wants := map[netip.Addr]Announcement{}
+func (s *simulation) set(n *station, list []*Announcement) {
+	wants := map[netip.Addr]*Announcement{}
 	for _, a := range list {
 		before, had := n.wants[a.IP]
 		wants[a.IP], n.wants[a.IP] = a, a
@@ -322,7 +323,7 @@ func (s *simulation) frame(n *station, ip netip.Addr) {
 }
 
 func (s *simulation) publish(n *station, r Report) {
-	if slices.Equal(r.Claims, n.published.Claims) && r.Leaving == n.published.Leaving && slices.EqualFunc(r.Interfaces, n.published.Interfaces, sameInterface) {
+	if sameClaims(r.Claims, n.published.Claims) && r.Leaving == n.published.Leaving && slices.EqualFunc(r.Interfaces, n.published.Interfaces, sameInterface) {
 		return
 	}
 	n.published = r

@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -39,8 +40,8 @@ type guest struct {
 	state  keeper
 	news   chan struct{}
 	wire   chan struct{}
-	want   []placement.Announcement
-	stand  []placement.Standing
+	want   []*placement.Announcement
+	stand  []*placement.Standing
 	spent  time.Duration // processor time
 	passes int
 }
@@ -69,21 +70,33 @@ func (g *guest) Publish(r placement.Report) {
 
 type guestAnnouncer struct{ *guest }
 
-func (a guestAnnouncer) Changed() <-chan struct{}       { return a.wire }
-func (a guestAnnouncer) Standings() []announce.Standing { return a.stand }
+func (a guestAnnouncer) Changed() <-chan struct{}        { return a.wire }
+func (a guestAnnouncer) Standings() []*announce.Standing { return a.stand }
 
 func (a guestAnnouncer) Set(w announce.Want) error {
-	same := sameSlice(a.want, w.Announcements) || slices.EqualFunc(a.want, w.Announcements, func(x, y placement.Announcement) bool {
-		return x.IP == y.IP && x.Round == y.Round && x.Probe == y.Probe
-	})
-	if a.want = w.Announcements; same {
+	if sameSlice(a.want, w.Announcements) {
 		return nil
 	}
-	a.stand = make([]placement.Standing, len(w.Announcements))
-	for i, n := range w.Announcements {
-		a.stand[i] = placement.Standing{IP: n.IP, Phase: placement.Announcing}
+	stand, changed := slices.Clone(a.stand), false
+	differences(a.want, w.Announcements, func(x, y *placement.Announcement) int { return x.IP.Compare(y.IP) }, func(was, now *placement.Announcement) {
+		if was != nil && now != nil && was.Round == now.Round {
+			return
+		}
+		changed = true
+		at, had := slices.BinarySearchFunc(stand, cmp.Or(now, was), func(s *placement.Standing, n *placement.Announcement) int { return s.IP.Compare(n.IP) })
+		switch {
+		case now == nil:
+			stand = slices.Delete(stand, at, at+1)
+		case had:
+			stand[at] = &placement.Standing{IP: now.IP, Phase: placement.Announcing}
+		default:
+			stand = slices.Insert(stand, at, &placement.Standing{IP: now.IP, Phase: placement.Announcing})
+		}
+	})
+	if a.want = w.Announcements; changed {
+		a.stand = stand
+		touch(a.wire)
 	}
-	touch(a.wire)
 	return nil
 }
 

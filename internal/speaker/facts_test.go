@@ -118,11 +118,11 @@ func TestFactsSurviveTheStateFile(t *testing.T) {
 // that follow from the objects as they are; what says the same stays the same pointer, and nothing that was given out
 // is changed.
 func TestFactsOfChanges(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(10) {
 		c := newChurn(seed)
 		w := newWorld("")
 		last, _ := w.take(c.all().observed(), false)
-		for step := range 60 {
+		for step := range 40 {
 			before, said := last, text(t, last)
 			changed := false
 			last, changed = w.take(c.next(), false)

@@ -35,7 +35,7 @@ type Metrics struct {
 	passing   prometheus.Histogram
 
 	// Of the last pass.
-	claims      []placement.Claim
+	claims      []*placement.Claim
 	unannounced map[string]int // addresses by reason
 }
 
@@ -187,11 +187,11 @@ func (m *Metrics) passed(f placement.Facts, d placement.Decision, changes []chan
 }
 
 // claimed takes in what this node claims.
-func (m *Metrics) claimed(claims []placement.Claim) {
+func (m *Metrics) claimed(claims []*placement.Claim) {
 	m.claims = claims
 	var owned, taken [2]int // by whether they are IPv6
-	for i := range claims {
-		c, six := &claims[i], 1
+	for _, c := range claims {
+		six := 1
 		if c.IP.Is4() {
 			six = 0
 		}

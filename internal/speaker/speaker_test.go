@@ -21,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
 	"github.com/lanyard-lb/lanyard/internal/announce"
@@ -146,13 +147,13 @@ func (a fakeAnnouncer) tell(ip netip.Addr) {
 	}
 }
 
-func (a fakeAnnouncer) Standings() (list []announce.Standing) {
+func (a fakeAnnouncer) Standings() (list []*announce.Standing) {
 	a.lan.mu.Lock()
 	defer a.lan.mu.Unlock()
 	for ip := range a.lan.holds[a.node] {
 		s := a.heard[ip]
 		s.IP, s.Phase = ip, placement.Announcing
-		list = append(list, s)
+		list = append(list, &s)
 	}
 	return list
 }
@@ -609,4 +610,53 @@ func TestPeersAreNoStrangers(t *testing.T) {
 	if got := n.peers(f); len(got) != 1 || !got[macOf("n3")] {
 		t.Errorf("peers %v, want n3 alone", got)
 	}
+}
+
+// TestNewsOfServices: what changes nothing for announcing is for the reporter alone, and brings no pass; what changes
+// while most speakers are elsewhere is kept for it until they are back.
+func TestNewsOfServices(t *testing.T) {
+	inABubble(t, func(t *testing.T, b *board) {
+		l := newLAN()
+		s, stop := l.start(t, "n1", func(c *Config) {
+			c.Reporter = NewReporter(ReporterConfig{Writer: by{b, "n1"}, Metrics: c.Metrics, Logger: log.NewNopLogger(),
+				Event: func(client.Object, string, string, string, string) {}})
+		})
+		defer stop()
+		observe := func(seen kube.Observed) {
+			b.mu.Lock()
+			seen.Services = map[string]*corev1.Service{"default/web": b.services["default/web"].DeepCopy()}
+			b.mu.Unlock()
+			s.Observe(seen)
+			rest(time.Second)
+		}
+		passes := func() uint64 {
+			registry := prometheus.NewRegistry()
+			registry.MustRegister(s.Metrics.passing)
+			families, err := registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return families[0].GetMetric()[0].GetHistogram().GetSampleCount()
+		}
+		edit := func() { b.edit("web", func(s *corev1.Service) { s.Generation++ }) }
+		const written, standing = "n1 default/web True NoEndpoint", "default/web n1 Announcing"
+
+		observe(cluster(0, "n1").observed())
+		b.expect(written, standing)
+		before := passes()
+		edit()
+		observe(kube.Observed{})
+		if b.expect(written, standing); passes() != before {
+			t.Errorf("%d passes because of an edit", passes()-before)
+		}
+		rest(time.Minute)
+		observe(kube.Observed{Speakers: cluster(0, "n1", "n2", "n3").observed().Speakers})
+		edit()
+		observe(kube.Observed{})
+		rest(time.Minute)
+		b.expect("", standing)
+		l.alive("n1", "n2", "n3")
+		rest(time.Second)
+		b.expect(written, standing)
+	}, "web")
 }

@@ -15,7 +15,7 @@ import (
 
 // TestStateOfChanges: whatever changes, the file says what is known, and nothing is written when it does already.
 func TestStateOfChanges(t *testing.T) {
-	for seed := range uint64(10) {
+	for seed := range uint64(5) {
 		k := keeper{path: filepath.Join(t.TempDir(), stateFile)}
 		defer k.close()
 		c, w := newChurn(seed), newWorld("")
@@ -94,6 +94,9 @@ func TestStateCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range len(data) + 1 {
+		if n%5 != 0 && int64(n) < k.size-20 {
+			continue
+		}
 		if err := os.WriteFile(k.path, data[:n], 0o600); err != nil {
 			t.Fatal(err)
 		}

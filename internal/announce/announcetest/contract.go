@@ -52,8 +52,8 @@ func placed(s *scene) {
 	}
 	w := s.want(all)
 	w.Announcements = append(w.Announcements,
-		placement.Announcement{IP: nowhere},
-		placement.Announcement{IP: one, Interfaces: s.names[:1]},
+		&placement.Announcement{IP: nowhere},
+		&placement.Announcement{IP: one, Interfaces: s.names[:1]},
 	)
 	s.running(w)
 	s.silent(nowhere)
@@ -80,16 +80,15 @@ func told(s *scene) {
 	r := s.running(w)
 	s.Settle()
 	before := s.Unasked()
-	other := announce.Want{
-		Interfaces:    slices.Clone(w.Interfaces),
-		Announcements: slices.Clone(w.Announcements),
+	other := announce.Want{Interfaces: slices.Clone(w.Interfaces)}
+	for _, a := range w.Announcements {
+		another := *a
+		another.Interfaces = slices.Clone(s.names)
+		slices.Reverse(another.Interfaces)
+		other.Announcements = append(other.Announcements, &another)
 	}
 	slices.Reverse(other.Interfaces)
 	slices.Reverse(other.Announcements)
-	for i := range other.Announcements {
-		other.Announcements[i].Interfaces = slices.Clone(s.names)
-		slices.Reverse(other.Announcements[i].Interfaces)
-	}
 	for _, same := range []announce.Want{w, other, w} {
 		s.set(r, same)
 	}
@@ -191,7 +190,7 @@ func failing(s *scene) {
 func standings(s *scene) {
 	v4, v6, nowhere := s.Address(0), s.Address(1), s.Address(2)
 	w := s.want(v6, v4)
-	w.Announcements = append(w.Announcements, placement.Announcement{IP: nowhere})
+	w.Announcements = append(w.Announcements, &placement.Announcement{IP: nowhere})
 	a := s.Announcer()
 	s.set(a, w)
 	s.phases(a, placement.Pending, v4, nowhere, v6)

@@ -108,7 +108,7 @@ func newScene(t *testing.T, w World) *scene {
 func (s *scene) want(ips ...netip.Addr) announce.Want {
 	w := announce.Want{Interfaces: s.Interfaces()}
 	for _, ip := range ips {
-		w.Announcements = append(w.Announcements, placement.Announcement{IP: ip, Interfaces: s.names})
+		w.Announcements = append(w.Announcements, &placement.Announcement{IP: ip, Interfaces: s.names})
 	}
 	return w
 }
@@ -161,8 +161,10 @@ func (s *scene) probing(p placement.Probe, ips ...netip.Addr) announce.Want {
 // again is another round of w.
 func again(w announce.Want) announce.Want {
 	w.Announcements = slices.Clone(w.Announcements)
-	for i := range w.Announcements {
-		w.Announcements[i].Round++
+	for i, a := range w.Announcements {
+		another := *a
+		another.Round++
+		w.Announcements[i] = &another
 	}
 	return w
 }
@@ -171,11 +173,11 @@ func again(w announce.Want) announce.Want {
 func (s *scene) standing(a announce.Announcer, ip netip.Addr) announce.Standing {
 	s.Helper()
 	list := a.Standings()
-	i := slices.IndexFunc(list, func(g announce.Standing) bool { return g.IP == ip })
+	i := slices.IndexFunc(list, func(g *announce.Standing) bool { return g.IP == ip })
 	if i < 0 {
 		s.Fatalf("%s has no standing in %+v", ip, list)
 	}
-	return list[i]
+	return *list[i]
 }
 
 // stands fails unless ip comes to that phase.
@@ -190,7 +192,7 @@ func (s *scene) stands(a announce.Announcer, ip netip.Addr, want placement.Phase
 func (s *scene) phases(a announce.Announcer, want placement.Phase, ips ...netip.Addr) {
 	s.Helper()
 	list := a.Standings()
-	same := slices.EqualFunc(list, ips, func(g announce.Standing, ip netip.Addr) bool { return g.IP == ip && g.Phase == want })
+	same := slices.EqualFunc(list, ips, func(g *announce.Standing, ip netip.Addr) bool { return g.IP == ip && g.Phase == want })
 	if !same {
 		s.Errorf("standings are %+v, want %s of %v", list, want, ips)
 	}

@@ -49,12 +49,12 @@ type Announcer struct {
 	cfg Config
 
 	mu         sync.Mutex
-	running    *errgroup.Group          // nil unless Run runs
-	sender     *sender                  // of the last Run
-	set        announce.Want            // as last set; Interfaces are our own
-	want       []placement.Announcement // those, sorted by address
-	done       bool                     // all that was set is carried out
-	responders map[key]*responder       // of all suitable interfaces, whether they have addresses or not
+	running    *errgroup.Group           // nil unless Run runs
+	sender     *sender                   // of the last Run
+	set        announce.Want             // as last set; Interfaces are our own
+	want       []*placement.Announcement // those, sorted by address
+	done       bool                      // all that was set is carried out
+	responders map[key]*responder        // of all suitable interfaces, whether they have addresses or not
 	book       *book
 }
 
@@ -234,7 +234,7 @@ func (a *Announcer) addMissing() map[key]*responder {
 }
 
 // Standings implements announce.Announcer.
-func (a *Announcer) Standings() []announce.Standing {
+func (a *Announcer) Standings() []*announce.Standing {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.book.standings(a.want)
@@ -261,7 +261,7 @@ func (a *Announcer) change(c change, fresh map[key]*responder) {
 	}
 }
 
-func (a *Announcer) fill(w placement.Announcement, fresh map[key]*responder) {
+func (a *Announcer) fill(w *placement.Announcement, fresh map[key]*responder) {
 	for _, name := range w.Interfaces {
 		if r := fresh[key{name, FamilyOf(w.IP)}]; r != nil {
 			r.add(w.IP)

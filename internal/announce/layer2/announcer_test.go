@@ -36,7 +36,7 @@ func runs(t *testing.T, cfg Config) *Announcer {
 func on(ifi placement.Interface, ips ...netip.Addr) announce.Want {
 	w := announce.Want{Interfaces: []placement.Interface{ifi}}
 	for _, ip := range ips {
-		w.Announcements = append(w.Announcements, placement.Announcement{IP: ip, Interfaces: []string{ifi.Name}})
+		w.Announcements = append(w.Announcements, &placement.Announcement{IP: ip, Interfaces: []string{ifi.Name}})
 	}
 	return w
 }
@@ -250,11 +250,11 @@ func TestMetricsCountFrames(t *testing.T) {
 
 func TestDiff(t *testing.T) {
 	ip := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, n}) }
-	at := func(n byte, names ...string) placement.Announcement {
-		return placement.Announcement{IP: ip(n), Interfaces: names}
+	at := func(n byte, names ...string) *placement.Announcement {
+		return &placement.Announcement{IP: ip(n), Interfaces: names}
 	}
-	old := byAddress([]placement.Announcement{at(5, "a"), at(1, "a", "b"), at(3, "a"), at(3, "b")})
-	new := byAddress([]placement.Announcement{at(1, "a", "b"), at(3, "b"), at(4, "a"), at(9, "a")})
+	old := byAddress([]*placement.Announcement{at(5, "a"), at(1, "a", "b"), at(3, "a"), at(3, "b")})
+	new := byAddress([]*placement.Announcement{at(1, "a", "b"), at(3, "b"), at(4, "a"), at(9, "a")})
 	var got []string
 	for _, c := range diff(old, new) {
 		got = append(got, c.ip.String()+" "+strings.Join(c.old, ",")+">"+strings.Join(c.new, ","))
@@ -273,7 +273,8 @@ func TestStandingsOfChanges(t *testing.T) {
 			rng, w := rand.New(rand.NewPCG(seed, 5)), newFakeWorld(t)
 			a := runs(t, Config{Network: w.node})
 			want := announce.Want{Interfaces: w.interfaces}
-			var last, copied []announce.Standing
+			var last []*announce.Standing
+			var copied []announce.Standing
 			for step := range 60 {
 				switch ip := testAddr(rng.IntN(8)); rng.IntN(4) {
 				case 0:
@@ -288,7 +289,7 @@ func TestStandingsOfChanges(t *testing.T) {
 					time.Sleep(time.Duration(rng.IntN(500)) * time.Millisecond)
 				}
 				synctest.Wait()
-				if !slices.Equal(last, copied) {
+				if !slices.Equal(values(last), copied) {
 					t.Fatalf("seed %d, step %d: what was told before has been changed", seed, step)
 				}
 				var scratch []announce.Standing
@@ -296,32 +297,43 @@ func TestStandingsOfChanges(t *testing.T) {
 					scratch = append(scratch, a.book.addresses[n.IP].standing())
 				}
 				now := a.Standings()
-				if !slices.Equal(now, scratch) {
-					t.Fatalf("seed %d, step %d: tells\n%+v, want\n%+v", seed, step, now, scratch)
+				if !slices.Equal(values(now), scratch) {
+					t.Fatalf("seed %d, step %d: tells\n%+v, want\n%+v", seed, step, values(now), scratch)
 				}
 				if !sameSlice(now, a.Standings()) {
 					t.Fatalf("seed %d, step %d: tells the same in another slice", seed, step)
 				}
-				last, copied = now, slices.Clone(now)
+				last, copied = now, values(now)
 			}
 		})
 	}
+}
+
+func values(list []*announce.Standing) (all []announce.Standing) {
+	for _, s := range list {
+		all = append(all, *s)
+	}
+	return all
 }
 
 // edited has one address come, go, or be announced otherwise.
 func edited(rng *rand.Rand, w announce.Want, ip netip.Addr) announce.Want {
 	w.Announcements = slices.Clone(w.Announcements)
 	probe := placement.Probe(rng.IntN(3))
-	i := slices.IndexFunc(w.Announcements, func(n placement.Announcement) bool { return n.IP == ip })
+	i := slices.IndexFunc(w.Announcements, func(n *placement.Announcement) bool { return n.IP == ip })
 	switch {
 	case i < 0:
-		w.Announcements = append(w.Announcements, placement.Announcement{IP: ip, Interfaces: []string{"eth0", "eth1"}, Probe: probe})
+		w.Announcements = append(w.Announcements, &placement.Announcement{IP: ip, Interfaces: []string{"eth0", "eth1"}, Probe: probe})
 	case rng.IntN(3) == 0:
 		w.Announcements = slices.Delete(w.Announcements, i, i+1)
 	case rng.IntN(2) == 0:
-		w.Announcements[i].Round++
+		another := *w.Announcements[i]
+		another.Round++
+		w.Announcements[i] = &another
 	default:
-		w.Announcements[i].Probe = probe
+		another := *w.Announcements[i]
+		another.Probe = probe
+		w.Announcements[i] = &another
 	}
 	return w
 }

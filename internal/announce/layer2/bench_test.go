@@ -109,7 +109,7 @@ func BenchmarkSetOneOfMany(b *testing.B) {
 			names := []string{"eth0", "eth1"}
 			w := announce.Want{Interfaces: []placement.Interface{suitable("eth0", 2), suitable("eth1", 3)}}
 			for i := range count {
-				w.Announcements = append(w.Announcements, placement.Announcement{IP: numbered(IPv4, i), Interfaces: names})
+				w.Announcements = append(w.Announcements, &placement.Announcement{IP: numbered(IPv4, i), Interfaces: names})
 			}
 			less := w
 			less.Announcements = slices.Delete(slices.Clone(w.Announcements), count/2, count/2+1)
@@ -163,7 +163,7 @@ func BenchmarkFirstFrames(b *testing.B) {
 		b.Run(map[placement.Probe]string{placement.NoProbe: "announced", placement.ProbeFirst: "probed"}[probe], func(b *testing.B) {
 			w := announce.Want{Interfaces: []placement.Interface{suitable("eth0", 2)}}
 			for i := range count {
-				w.Announcements = append(w.Announcements, placement.Announcement{
+				w.Announcements = append(w.Announcements, &placement.Announcement{
 					IP: numbered(IPv4, i), Interfaces: []string{"eth0"}, Probe: probe,
 				})
 			}

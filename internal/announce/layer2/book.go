@@ -17,8 +17,8 @@ type book struct {
 
 	mu        sync.Mutex
 	addresses map[netip.Addr]*address
-	listed    []announce.Standing // as last told, of the announcements in of
-	of        []placement.Announcement
+	listed    []*announce.Standing // as last told, of the announcements in of
+	of        []*placement.Announcement
 	stale     []*address // that may stand otherwise since
 	shrunk    []*address // that have lost an interface since the last settle
 	ours      []placement.MAC
@@ -207,34 +207,33 @@ func (b *book) defend(h *holding, now time.Time) bool {
 	return h.defend(now)
 }
 
-// standings of announcements whose addresses are wanted, sorted by address. While nothing changes, it is the same slice.
-func (b *book) standings(list []placement.Announcement) []announce.Standing {
+// standings of announcements whose addresses are wanted, sorted by address. While nothing changes, it is the same slice,
+// and what stands as before is the same pointer.
+func (b *book) standings(list []*placement.Announcement) []*announce.Standing {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.stale) == 0 && sameSlice(list, b.of) {
 		return b.listed
 	}
-	out := make([]announce.Standing, 0, len(list))
-	old := b.listed
-	for len(out) < len(list) {
-		n, rest := 0, list[len(out):]
-		for n < len(old) && n < len(rest) && old[n].IP == rest[n].IP {
-			n++
-		}
-		out, old = append(out, old[:n]...), old[n:]
-		switch {
-		case n == len(rest):
-		case len(old) > 0 && old[0].IP.Less(rest[n].IP):
-			old = old[1:]
-		default: // it is stale
-			out = append(out, announce.Standing{IP: rest[n].IP})
+	out := make([]*announce.Standing, len(list))
+	if old, of := b.listed, b.of; sameSlice(list, of) {
+		copy(out, old)
+	} else {
+		for i, w := range list {
+			for len(of) > 0 && of[0] != w && of[0].IP.Less(w.IP) {
+				old, of = old[1:], of[1:]
+			}
+			if len(of) > 0 && (of[0] == w || of[0].IP == w.IP) { // else it is stale
+				out[i], old, of = old[0], old[1:], of[1:]
+			}
 		}
 	}
 	for _, a := range b.stale {
 		a.stale = false
-		at, wanted := slices.BinarySearchFunc(out, a.ip, func(s announce.Standing, ip netip.Addr) int { return s.IP.Compare(ip) })
+		at, wanted := slices.BinarySearchFunc(list, a.ip, func(w *placement.Announcement, ip netip.Addr) int { return w.IP.Compare(ip) })
 		if wanted && b.addresses[a.ip] == a {
-			out[at] = a.standing()
+			s := a.standing()
+			out[at] = &s
 		}
 	}
 	clear(b.stale)

@@ -33,7 +33,7 @@ func wantStanding(t *testing.T, a *Announcer, want announce.Standing) {
 	if len(list) != 1 {
 		t.Fatalf("standings: %+v", list)
 	}
-	got := list[0]
+	got := *list[0]
 	if got.RivalAt.IsZero() != (got.Rival == placement.MAC{}) || got.PeerAt.IsZero() != (got.Peer == placement.MAC{}) {
 		t.Errorf("%+v has a claimant without a time, or a time without", got)
 	}
@@ -484,8 +484,8 @@ func TestAnotherRoundIsNoNewRightToDefend(t *testing.T) {
 		w := newFakeWorld(t)
 		var n counter
 		a := runs(t, Config{Network: w.node, Metrics: &n})
-		want := on(w.interfaces[0], vip4)
 		for round := range 15 {
+			want := on(w.interfaces[0], vip4)
 			want.Announcements[0].Round = uint64(round)
 			check(t, a.Set(want))
 			w.Occupy("eth0", vip4)

@@ -18,7 +18,7 @@ type change struct {
 
 // byAddress returns announcements in the order of their addresses: the list itself if it is sorted. Of an address
 // given twice, the first counts.
-func byAddress(list []placement.Announcement) []placement.Announcement {
+func byAddress(list []*placement.Announcement) []*placement.Announcement {
 	sorted := true
 	for i := 1; i < len(list) && sorted; i++ {
 		sorted = list[i-1].IP.Less(list[i].IP)
@@ -27,17 +27,19 @@ func byAddress(list []placement.Announcement) []placement.Announcement {
 		return list
 	}
 	list = slices.Clone(list)
-	slices.SortStableFunc(list, func(a, b placement.Announcement) int { return a.IP.Compare(b.IP) })
-	return slices.CompactFunc(list, func(a, b placement.Announcement) bool { return a.IP == b.IP })
+	slices.SortStableFunc(list, func(a, b *placement.Announcement) int { return a.IP.Compare(b.IP) })
+	return slices.CompactFunc(list, func(a, b *placement.Announcement) bool { return a.IP == b.IP })
 }
 
 // diff lists each address that differs between two lists sorted by address. Most sets differ from the one before
 // by one address of thousands.
-func diff(old, new []placement.Announcement) (changes []change) {
+func diff(old, new []*placement.Announcement) (changes []change) {
 	for len(old) > 0 || len(new) > 0 {
 		switch {
+		case len(old) > 0 && len(new) > 0 && old[0] == new[0]:
+			old, new = old[1:], new[1:]
 		case len(old) > 0 && len(new) > 0 && old[0].IP == new[0].IP:
-			o, n := &old[0], &new[0]
+			o, n := old[0], new[0]
 			if o.Round != n.Round || o.Probe != n.Probe || !sameNames(o.Interfaces, n.Interfaces) {
 				changes = append(changes, change{ip: n.IP, old: o.Interfaces, new: n.Interfaces, probe: n.Probe, again: o.Round != n.Round})
 			}

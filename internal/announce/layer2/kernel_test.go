@@ -84,7 +84,7 @@ func (l *lan) announcerWith(node int, cfg Config, ips ...netip.Addr) inside {
 func (l *lan) want(node int, ips ...netip.Addr) announce.Want {
 	w := announce.Want{Interfaces: []placement.Interface{describe(l.t, l.nodes[node], "eth0")}}
 	for _, ip := range ips {
-		w.Announcements = append(w.Announcements, placement.Announcement{IP: ip, Interfaces: []string{"eth0"}})
+		w.Announcements = append(w.Announcements, &placement.Announcement{IP: ip, Interfaces: []string{"eth0"}})
 	}
 	return w
 }
@@ -434,7 +434,7 @@ func stands(t *testing.T, a announce.Announcer, want announce.Standing) {
 	t.Helper()
 	var got announce.Standing
 	if !poll(func() bool {
-		got = a.Standings()[0]
+		got = *a.Standings()[0]
 		got.RivalAt, got.PeerAt = time.Time{}, time.Time{}
 		return got == want
 	}) {
@@ -494,7 +494,8 @@ func TestAStrangerThatTakesOurAddressIsToldOnce(t *testing.T) {
 			if sums := n.now(); sums.defended != 1 || sums.strangers < 2 || sums.peers > 0 {
 				t.Errorf("counted %+v, want one defence", sums)
 			}
-			if got := watcher.seen(FamilyOf(ip).protocol().unsolicited[0](nil, describe(t, l.nodes[0], "eth0").MAC, ip), time.Now()); len(got) == 0 {
+			defence := FamilyOf(ip).protocol().unsolicited[0](nil, describe(t, l.nodes[0], "eth0").MAC, ip)
+			if !poll(func() bool { return len(watcher.seen(defence, time.Now())) > 0 }) {
 				t.Error("the client has heard no defence")
 			}
 			w := l.want(0, ip)

@@ -268,7 +268,7 @@ func TestHolder(t *testing.T) {
 	w := announce.Want{Interfaces: []placement.Interface{describe(t, self, "eth0")}}
 	for _, f := range families {
 		for i := range count {
-			w.Announcements = append(w.Announcements, placement.Announcement{IP: numbered(f, i), Interfaces: []string{"eth0"}})
+			w.Announcements = append(w.Announcements, &placement.Announcement{IP: numbered(f, i), Interfaces: []string{"eth0"}})
 		}
 	}
 	var network Network

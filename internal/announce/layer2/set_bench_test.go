@@ -17,7 +17,7 @@ func BenchmarkPass(b *testing.B) {
 		names := []string{"eth0", "eth1"}
 		w := announce.Want{Interfaces: []placement.Interface{suitable("eth0", 2), suitable("eth1", 3)}}
 		for i := range count {
-			w.Announcements = append(w.Announcements, placement.Announcement{IP: numbered(IPv4, i), Interfaces: names})
+			w.Announcements = append(w.Announcements, &placement.Announcement{IP: numbered(IPv4, i), Interfaces: names})
 		}
 		less := w
 		less.Announcements = slices.Delete(slices.Clone(w.Announcements), count/2, count/2+1)
