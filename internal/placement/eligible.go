@@ -214,8 +214,9 @@ func (p *pass) lateFor(name string) bool {
 }
 
 // lingering is how long an address stays where its endpoints are about to go, or where the node is to be left, when another node has
-// an endpoint: it may be new, and kube-proxy, which writes its rules once a second at most, not know of it yet.
-const lingering = time.Second
+// an endpoint: it may be new, and kube-proxy not forward to it yet. That begins writing its rules a second after the last time at
+// most, and a busy node may take part of another second over it.
+const lingering = 2 * time.Second
 
 // serving narrows the group of an address down to the nodes that serve every Service with it that only some nodes serve, those whose
 // endpoints of one are all about to go only where nobody else does, and to those that are not late. nobody says that no Service

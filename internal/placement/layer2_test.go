@@ -310,22 +310,22 @@ func TestStories(t *testing.T) {
 				f.Reports["n1"] = Report{Interfaces: append(slices.Clone(f.Reports["n1"].Interfaces), i)}
 				f.Advertisements[0].Interfaces, f.Advertisements[0].Nodes = []string{"eth1"}, set("n1")
 			}, 0, "Announcing"}}},
-		{"it stays a second when its endpoints here terminate and another node has one that is ready", []act{
+		{"it stays a while when its endpoints here terminate and another node has one that is ready", []act{
 			{"its only endpoint is here", func(f *Facts) {
 				f.Services = []*Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1")}}
 			}, 0, "Announcing"},
 			{"it terminates", func(f *Facts) { f.Services[0].FadingNodes = set("n1") }, time.Minute, "Announcing"},
 			{"another one is ready on n2", func(f *Facts) { f.Services[0].EndpointNodes = set("n1", "n2") }, 0, "Announcing"},
-			{"not a second later", nil, lingering - time.Millisecond, "Announcing"},
-			{"a second later", nil, time.Millisecond, "Announcing to n2"}}},
+			{"not at once", nil, lingering - time.Millisecond, "Announcing"},
+			{"a while later", nil, time.Millisecond, "Announcing to n2"}}},
 		{"so it does on a cordoned node", []act{
 			{"its only endpoint is here", func(f *Facts) {
 				f.Services = []*Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1")}}
 			}, 0, "Announcing"},
 			{"the node is drained", func(f *Facts) { f.Nodes["n1"], f.Services[0].FadingNodes = Node{Cordoned: true}, set("n1") }, time.Minute, "Announcing"},
 			{"another one is ready on n2", func(f *Facts) { f.Services[0].EndpointNodes = set("n1", "n2") }, 0, "Announcing"},
-			{"not a second later", nil, lingering - time.Millisecond, "Announcing"},
-			{"a second later", nil, time.Millisecond, "Announcing to n2"}}},
+			{"not at once", nil, lingering - time.Millisecond, "Announcing"},
+			{"a while later", nil, time.Millisecond, "Announcing to n2"}}},
 		{"but not when it serves here no more", []act{
 			{"its endpoint here terminates, and another one is ready on n2", func(f *Facts) {
 				f.Services = []*Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1", "n2"), FadingNodes: set("n1")}}
