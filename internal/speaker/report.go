@@ -11,6 +11,7 @@ import (
 	"github.com/go-kit/log/level"
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -89,10 +90,11 @@ type Reporter struct {
 	held     map[string][]*placement.Verdict // on the addresses of each Service, by address
 	looked   time.Time                       // when told was looked at last
 	entries  map[string]*entry
-	pending  agenda    // of those that the API server does not know as they are
-	outage   int       // attempts that failed since the API server last answered
-	away     time.Time // until when it is not to be tried
-	resweep  time.Time // when the next sweep is due
+	pending  agenda            // of those that the API server does not know as they are
+	outage   int               // attempts that failed since the API server last answered
+	away     time.Time         // until when it is not to be tried
+	resweep  time.Time         // when the next sweep is due
+	wrong    map[string]string // the versions of the ServiceL2Statuses that the last sweep found wrong, by namespace/name
 }
 
 // NewReporter returns a Reporter. It starts nothing.
@@ -466,7 +468,8 @@ func (r *Reporter) mine() bool {
 func (r *Reporter) sweepDue(now time.Time) bool { return r.mine() && !now.Before(r.resweep) }
 
 // sweep looks for conditions and ServiceL2Statuses of Services that have no address of ours: those who wrote
-// them may be gone. Where the Service is gone, too, its ServiceL2Status goes with it by itself.
+// them may be gone. Where the Service is gone, too, its ServiceL2Status goes with it by itself. And it looks for
+// ServiceL2Statuses that say something wrong.
 func (r *Reporter) sweep(ctx context.Context) error {
 	r.resweep = time.Now().Add(resweeping)
 	list, err := r.Writer.ListL2Statuses(ctx)
@@ -492,7 +495,37 @@ func (r *Reporter) sweep(ctx context.Context) error {
 		r.entries[name] = e
 		r.settle(e)
 	}
+	r.correct(list, now)
 	return nil
+}
+
+// correct has a ServiceL2Status written anew that is as wrong as it was in the last sweep, whoever reports the Service:
+// the write of a node that reported it before may have been on its way for long, and have come last.
+func (r *Reporter) correct(list []v1beta1.ServiceL2Status, now time.Time) {
+	wrong := map[string]string{}
+	for i := range list {
+		l2 := &list[i]
+		name := l2.Namespace + "/" + l2.Name
+		verdicts, service := r.held[name], r.services[name]
+		if len(verdicts) == 0 || service == nil {
+			continue
+		}
+		e := &entry{name: name}
+		e.meet(service)
+		e.learn(verdicts, r.known.Reports, now)
+		if e.want.passing || e.conditionDiffers() || equality.Semantic.DeepEqual(l2.Status, e.want.l2) {
+			continue // right, or whoever reports it is about to write it
+		}
+		if wrong[name] = l2.ResourceVersion; r.wrong[name] != l2.ResourceVersion {
+			continue
+		}
+		if ours := r.entries[name]; ours != nil {
+			e = ours
+		}
+		e.l2, r.entries[name] = nil, e
+		r.settle(e)
+	}
+	r.wrong = wrong
 }
 
 // isAnothers reports whether a Service is of a class that another load balancer, be it a second Lanyard, serves.

@@ -120,7 +120,7 @@ func (b by) WriteL2Status(ctx context.Context, owner *corev1.Service, status v1b
 		return err
 	}
 	b.l2[name] = &v1beta1.ServiceL2Status{ObjectMeta: metav1.ObjectMeta{Namespace: owner.Namespace, Name: owner.Name,
-		CreationTimestamp: metav1.Now()}, Status: status}
+		CreationTimestamp: metav1.Now(), ResourceVersion: fmt.Sprint(b.l2Writes)}, Status: status}
 	b.l2Writes++
 	return nil
 }
@@ -603,6 +603,44 @@ func TestSweep(t *testing.T) {
 		rest(sweeping)
 		b.expect("", "default/kept n9 , default/other n9 ")
 	}, "kept", "old", "type", "other", "young")
+}
+
+// TestSweepCorrects: a ServiceL2Status that another write has made wrong, late, is put right by the first member, be it reported by
+// itself or by another one; but not while somebody is still writing it.
+func TestSweepCorrects(t *testing.T) {
+	inABubble(t, func(_ *testing.T, b *board) {
+		n1, n2 := b.start("n1"), b.start("n2")
+		verdicts := []*placement.Verdict{announcedBy("n1", "10.0.0.1", "default/own"), announcedBy("n2", "10.0.0.2", "default/theirs"),
+			announcedBy("n2", "10.0.0.3", "default/busy")}
+		for range 2 { // the second time with the conditions that they wrote
+			n1.tell(verdicts...)
+			n2.tell(verdicts...)
+			rest(time.Second)
+		}
+		right := "default/busy n2 Announcing, default/own n1 Announcing, default/theirs n2 Announcing"
+		b.expect("n1 default/own True Announced, n2 default/busy True Announced, n2 default/theirs True Announced", right)
+		late := func(name, version string) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.l2["default/"+name] = &v1beta1.ServiceL2Status{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, ResourceVersion: version},
+				Status: v1beta1.ServiceL2StatusStatus{Nodes: "n3"}}
+		}
+		late("own", "late")
+		late("theirs", "late")
+		late("busy", "late")
+		rest(sweeping)
+		b.expect("", "default/busy n3 , default/own n3 , default/theirs n3 ")
+		late("busy", "later")
+		rest(sweeping)
+		b.expect("", "default/busy n3 , default/own n1 Announcing, default/theirs n2 Announcing")
+		rest(sweeping)
+		b.expect("", right)
+		before := b.l2Writes
+		rest(3 * sweeping)
+		if b.l2Writes != before {
+			b.t.Errorf("%d writes of what is right", b.l2Writes-before)
+		}
+	}, "own", "theirs", "busy")
 }
 
 // TestWithoutServices: while the API server has told of nothing, nothing is written and nothing swept.
