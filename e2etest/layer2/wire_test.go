@@ -112,6 +112,10 @@ func (c *cluster) staysPut(t *testing.T, span time.Duration, owners map[netip.Ad
 // if a question got no answer. Only one question of a client for an address is out at a time: they share their answers.
 func (c *cluster) vigil(t *testing.T, ips ...netip.Addr) (end func()) {
 	t.Helper()
+	ports := map[string]*wire{}
+	for _, host := range append(c.Nodes(), c.Askers()...) {
+		ports[host] = c.port(t, host, "eth0")
+	}
 	stop := make(chan struct{})
 	var group errgroup.Group
 	for _, ip := range ips {
@@ -122,10 +126,37 @@ func (c *cluster) vigil(t *testing.T, ips ...netip.Addr) (end func()) {
 	return func() {
 		t.Helper()
 		close(stop)
-		if err := group.Wait(); err != nil {
+		err := group.Wait()
+		var silent *silence
+		if errors.As(err, &silent) {
+			for host, port := range ports {
+				t.Logf("of %s passed at the port of %s:%s", silent.ip, host, lines(port.around(silent)))
+			}
+		}
+		if err != nil {
 			t.Error(err)
 		}
 	}
+}
+
+// silence is a question without an answer.
+type silence struct {
+	client string
+	ip     netip.Addr
+	at     time.Time
+}
+
+func (s *silence) Error() string {
+	return fmt.Sprintf("%s asked for %s at %s and nobody answered", s.client, s.ip, s.at.Format("15:04:05.000"))
+}
+
+// around are the frames about an address before and after nobody answered for it.
+func (w *wire) around(s *silence) []lab.Frame {
+	return w.Frames(func(f lab.Frame) bool {
+		about := f.Sender == s.ip || f.Target == s.ip
+		resolves := f.Kind != lab.TCP && f.Kind != lab.UDP
+		return about && resolves && f.Time.After(s.at.Add(-time.Second)) && f.Time.Before(s.at.Add(2*time.Second))
+	})
 }
 
 // lossless uses addresses, each 200 times per second, and asks for them all the while, until the function that it returns is
@@ -160,7 +191,7 @@ func (c *cluster) keepAsking(client string, ip netip.Addr, stop <-chan struct{})
 		at := time.Now()
 		answered, err := c.Answered(client, ip, time.Second)
 		if err == nil && !answered {
-			err = fmt.Errorf("%s asked for %s at %s and nobody answered", client, ip, at.Format("15:04:05.000"))
+			err = &silence{client, ip, at}
 		}
 		if err != nil {
 			return err
