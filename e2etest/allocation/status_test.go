@@ -119,8 +119,8 @@ func conditionsAndEvents(t *testing.T, c *cluster) {
 	c.patch(t, "IPAddressPool", "p", `{"metadata":{"labels":{"some":"label"}}}`)
 	c.stop(t)
 	c.start(t)
-	c.service(t, "more")
-	c.expect(t, "more", "False PoolExhausted")
+	c.service(t, "waits-too") // by name after waits: it may be as old, for that is told in seconds
+	c.expect(t, "waits-too", "False PoolExhausted")
 	c.told(t, "talk", "Assigned=1")
 	c.told(t, "waits", "PoolExhausted=1")
 	if now := c.read(t, "waits").ResourceVersion; now != version {
