@@ -63,7 +63,7 @@ func Connect(o Options) (*Cluster, error) {
 	// No limit on the client's side: the API server's priority and fairness does that better.
 	config.QPS = -1
 	// From 1.37 on the API server compresses a watch that began with a list event by event, for each client: a lot of work
-	// on its side for a few hundred bytes.
+	// on its side for some kilobytes.
 	config.DisableCompression = true
 	config.UserAgent = rest.DefaultKubernetesUserAgent() + " " + o.Component
 	scheme := runtime.NewScheme()
