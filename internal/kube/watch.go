@@ -31,7 +31,7 @@ func eventHandler(changed func(before, after client.Object)) cache.ResourceEvent
 // watch waits until the caches of all the kinds hold their first full list; changed is called for each change
 // from then on and, before, for each object, as of eventHandler.
 func (c *Cluster) watch(ctx context.Context, changed func(before, after client.Object), kinds ...client.Object) error {
-	var synced []func() bool
+	var synced []cache.DoneChecker
 	for _, kind := range kinds {
 		informer, err := c.informer(ctx, kind)
 		if err != nil {
@@ -41,18 +41,9 @@ func (c *Cluster) watch(ctx context.Context, changed func(before, after client.O
 		if err != nil {
 			return fmt.Errorf("watch %T: %w", kind, err)
 		}
-		synced = append(synced, registration.HasSynced)
+		synced = append(synced, registration.HasSyncedChecker())
 	}
-	return waitFor(ctx, synced)
-}
-
-// waitFor returns once every source has delivered its first full list, or ctx has ended.
-func waitFor(ctx context.Context, synced []func() bool) error {
-	list := make([]cache.InformerSynced, len(synced))
-	for i, s := range synced {
-		list[i] = s
-	}
-	if !cache.WaitForCacheSync(ctx.Done(), list...) {
+	if !cache.WaitFor(ctx, "", synced...) {
 		return fmt.Errorf("wait for the first lists: %w", context.Cause(ctx))
 	}
 	return nil
