@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -76,8 +77,26 @@ func (s *Site) install(ctx context.Context) error {
 	if _, err := s.Kubectl(ctx, "wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"); err != nil {
 		return err
 	}
+	if err := s.served(ctx); err != nil {
+		return err
+	}
 	if s.Implementation.Objects != "" {
 		return s.apply(ctx, s.Implementation.Objects, s.values)
+	}
+	return nil
+}
+
+// served waits until the API server serves all kinds of CRDs. It makes ready what it needs for a kind when the first request
+// for it comes, and has that one wait for a second or refuses it: in a cluster that runs that was long ago.
+func (s *Site) served(ctx context.Context) error {
+	crds, err := s.Kubectl(ctx, "get", "crd", "-o", `jsonpath={range .items[*]}{.spec.names.plural}.{.spec.group} {end}`)
+	if err != nil {
+		return err
+	}
+	for _, kind := range strings.Fields(crds) {
+		if _, err := s.Kubectl(ctx, "get", kind, "-A"); err != nil {
+			return err
+		}
 	}
 	return nil
 }
