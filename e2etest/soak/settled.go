@@ -207,8 +207,8 @@ func (d *disagreements) denied(s *Service, missing []slot) {
 			could = append(could, from)
 		}
 	}
-	if len(could) == 0 || s.RequireBoth && len(s.IPs) == 0 && len(could) < len(missing) {
-		return
+	if len(could) == 0 || s.RequireBoth && len(could) < len(missing) {
+		return // one that requires both families takes all that it misses, or nothing
 	}
 	d.say("Service %s has %v and waits (%s: %s), although it could have %s", s.Full(), s.IPs, s.Assigned.Reason, s.Assigned.Message,
 		strings.Join(could, " and "))

@@ -34,6 +34,13 @@ func TestDisagreements(t *testing.T) {
 			p.Quarantined = []Quarantined{{Address: free.String()}}
 			p.Counts[4] = Counts{Total: 2, Assigned: 1, Quarantined: 1}
 		}, ""},
+		{"keeps two and waits for two others, of which one is not free", func(r *Rest) {
+			p := r.Facts.Pools["block-0"]
+			askForOthers(r)
+			p.Quarantined = []Quarantined{{Address: "fd77::1:1"}}
+			p.Counts[6] = Counts{Total: 2, Assigned: 1, Quarantined: 1}
+		}, ""},
+		{"keeps two and waits for two others that are free", askForOthers, "although it could have 10.77.0.131 and fd77::1:1"},
 		{"is announced elsewhere", func(r *Rest) {
 			r.Facts.Services["default/web"].Announced.Message = "10.77.0.130 by n3 on eth0; fd77::1:0 by n2 on eth0"
 		},
@@ -71,4 +78,11 @@ func TestDisagreements(t *testing.T) {
 			}
 		})
 	}
+}
+
+// askForOthers has a Service that requires both families, and has both, ask for other addresses.
+func askForOthers(r *Rest) {
+	s := r.Facts.Services["default/web"]
+	s.RequireBoth, s.Annotations = true, map[string]string{annotationAddresses: "10.77.0.131,fd77::1:1"}
+	s.Assigned = Condition{"True", "Quarantined", "a stranger uses fd77::1:1"}
 }
