@@ -129,7 +129,7 @@ func (o *own) same(w *own) bool {
 	}
 	return o.Claim == w.Claim && slices.Equal(o.interfaces, w.interfaces) && o.round == w.round && o.probe == w.probe && o.named.Equal(w.named) &&
 		o.refused == w.refused && slices.Equal(o.rivals, w.rivals) && o.defied.Equal(w.defied) && o.conceded.Equal(w.conceded) &&
-		o.rivalOn == w.rivalOn && o.recheck.Equal(w.recheck)
+		o.rivalOn == w.rivalOn && o.suspect.same(&w.suspect) && o.recheck.Equal(w.recheck)
 }
 
 // announcement of an address that Self has claimed, unless another's claim stands.

@@ -21,10 +21,13 @@ type Facts struct {
 	// Services, best sorted by name.
 	Services []*Service
 
-	Self    string            `json:"-"` // the node that asks
-	Now     time.Time         `json:"-"`
-	Members []string          `json:"-"` // nodes whose speaker is alive, Self among them
-	Known   int               `json:"-"` // how many speakers there ought to be, Self's among them
+	Self    string    `json:"-"` // the node that asks
+	Now     time.Time `json:"-"`
+	Members []string  `json:"-"` // nodes whose speaker is alive, Self among them
+	Known   int       `json:"-"` // how many speakers there ought to be, Self's among them
+	// Unheard says that there is a speaker, alive or not, that has not told this process of its interfaces within
+	// living memory: a MAC address that nobody knows may be its.
+	Unheard bool              `json:"-"`
 	Reports map[string]Report `json:"-"` // of the members that have told; of Self, only its interfaces count
 	// Standings of what Self announces, sorted by address.
 	Standings []*Standing `json:"-"`

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -555,6 +556,76 @@ func TestHowManyAreLeft(t *testing.T) {
 		f := Facts{Members: make([]string, tc.members), Known: tc.known}
 		if f.CutOff() != tc.cutOff || f.Outnumbered() != tc.outnumbered {
 			t.Errorf("%d of %d: cut off %v, outnumbered %v; want %v and %v", tc.members, tc.known, f.CutOff(), f.Outnumbered(), tc.cutOff, tc.outnumbered)
+		}
+	}
+}
+
+// TestReturningNode: while a node is away whose interfaces this process was never told of, whoever claims an address may be
+// that node. It is called a stranger when it has had the time to join and did not, or when all nodes are known.
+func TestReturningNode(t *testing.T) {
+	type act struct {
+		what   string
+		change func(*Facts)
+		after  time.Duration // it comes so long after the one before
+		called bool          // a stranger, from then on
+	}
+	n3, back := nicOf(2).MAC, facts().Reports["n3"]
+	known := func(f *Facts) { f.Unheard = false }
+	away := func(f *Facts) {
+		f.Members, f.Reports, f.Unheard = []string{"n1", "n2"}, maps.Clone(f.Reports), true
+		delete(f.Reports, "n3")
+	}
+	silent := func(f *Facts) { f.Members, f.Unheard = []string{"n1", "n2", "n3"}, false }
+	come := func(f *Facts) {
+		silent(f)
+		f.Reports = maps.Clone(f.Reports)
+		f.Reports["n3"] = back
+	}
+	hears := func(mac MAC) func(*Facts) {
+		return func(f *Facts) {
+			s := *f.Standings[0]
+			s.Rival, s.RivalOn, s.RivalAt = mac, "eth0", f.Now
+			f.Standings = []*Standing{&s}
+		}
+	}
+	gone, nothing := act{"n3 is away", away, 0, false}, func(*Facts) {}
+	for _, tc := range []struct {
+		name string
+		acts []act
+	}{
+		{"all are known", []act{{"a stranger", hears(MAC{7}), 0, true}}},
+		{"who is away was known", []act{gone, {"n3 is known", known, 0, false}, {"a stranger", hears(MAC{7}), 0, true}}},
+		{"away for good", []act{gone, {"a stranger", hears(MAC{7}), time.Second, false}, {"still there", hears(MAC{7}), returning - 1, false}, {"time is over", nothing, 1, true},
+			{"n3 comes, and was another", come, time.Second, true}}},
+		{"heard once", []act{gone, {"a stranger", hears(MAC{7}), time.Second, false}, {"time is over", nothing, returning, true}}},
+		{"one after the other", []act{gone, {"a stranger", hears(MAC{7}), 0, false}, {"another", hears(MAC{8}), returning / 2, false},
+			{"half the time", nothing, returning / 2, false}, {"time is over", nothing, returning / 2, true}}},
+		{"it comes back", []act{gone, {"n3 is heard", hears(n3), time.Second, false}, {"it joins", silent, time.Second, false}, {"it tells", come, time.Second, false},
+			{"it leaves again, and is known", func(f *Facts) { away(f); known(f) }, time.Second, false}, {"a while", nothing, returning, false}}},
+		{"another than who is heard comes back", []act{gone, {"a stranger", hears(MAC{7}), 0, false}, {"n3 joins", silent, time.Second, false}, {"it tells", come, time.Second, true}}},
+	} {
+		for _, phase := range []Phase{Announcing, Taken} {
+			t.Run(tc.name+", "+phase.String(), func(t *testing.T) {
+				f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{ip("10.0.0.1")}, Served: true}), audited(t, Options{})
+				f.Advertisements[0].Nodes = set("n1")
+				d := l.Decide(f)
+				f.Standings = []*Standing{{IP: ip("10.0.0.1"), Phase: phase}}
+				for _, a := range tc.acts {
+					if a.called && a.after > 0 && a.what == "time is over" && !d.Wake.Equal(f.Now.Add(a.after)) {
+						t.Errorf("%s: wakes at %s, want %s", a.what, d.Wake, f.Now.Add(a.after))
+					}
+					f.Now = f.Now.Add(a.after)
+					a.change(&f)
+					d = l.Decide(f)
+					conflict := d.Verdicts[0].Reason == AddressConflict
+					if conflict != a.called || (len(d.Found) > 0) != a.called || (d.Claims[0].Rival != MAC{}) != a.called {
+						t.Fatalf("%s: %+v, found %v; want a stranger: %v", a.what, d.Verdicts[0], d.Found, a.called)
+					}
+					if phase == Taken && d.Claims[0].Phase == Announcing {
+						t.Fatalf("%s: is announced although somebody has it", a.what)
+					}
+				}
+			})
 		}
 	}
 }

@@ -31,6 +31,7 @@ type own struct {
 	defied     time.Time // since when one of them has not let go, although our claim is older; zero: none
 	conceded   time.Time // since when another's claim stands; zero: ours does
 	rivalOn    string    // the interface that Rival was heard on
+	suspect    suspect
 	recheck    time.Time // when to probe again what a stranger uses
 }
 
@@ -80,24 +81,41 @@ func (p *pass) progress() {
 		}
 		switch o.Phase {
 		case Taken:
+			if (s.Rival != MAC{}) {
+				p.accuse(a, o, s)
+			}
 			if p.peer(s.Rival) && !rechecking { // now we know: it was heard before it told of itself
-				o.Phase, o.Rival, o.recheck = Pending, MAC{}, time.Time{}
+				o.Phase, o.recheck = Pending, time.Time{}
 				p.again(o)
 				continue
-			}
-			if (s.Rival != MAC{}) {
-				o.Rival, o.rivalOn = s.Rival, s.RivalOn
 			}
 			p.checkAgain(a, o, rechecking)
 		case Announcing:
 			o.probe, o.recheck = NoProbe, time.Time{}
 			o.Rival = MAC{}
-			if forget := s.RivalAt.Add(p.options.grudge()); (s.Rival != MAC{}) && p.Now.Before(forget) {
-				o.Rival, o.rivalOn = s.Rival, s.RivalOn
+			if (s.Rival == MAC{}) || !p.accuse(a, o, s) {
+				continue
+			}
+			if forget := o.suspect.forget(p.options); p.Now.Before(forget) {
 				p.wake(a, forget)
+			} else {
+				o.Rival = MAC{}
 			}
 		}
 	}
+}
+
+// accuse has who was heard to use an address of ours for its rival, if it is to be called a stranger now.
+func (p *pass) accuse(a *address, o *own, s Standing) bool {
+	o.Rival, o.rivalOn = MAC{}, s.RivalOn
+	if p.stranger(&o.suspect, s) {
+		o.Rival = s.Rival
+		return true
+	}
+	if o.suspect.held(p.Now) {
+		p.wake(a, o.suspect.from)
+	}
+	return false
 }
 
 // grudge is how long a stranger that claims an address of ours is reported after it was heard last.

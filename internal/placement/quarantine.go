@@ -6,8 +6,14 @@ import (
 	"time"
 )
 
-// enough is how often in a row nobody must have answered for a quarantined address to be used again.
-const enough = 2
+const (
+	// enough is how often in a row nobody must have answered for a quarantined address to be used again.
+	enough = 2
+	// returning is how long a node that comes back may be heard on the wire before it has told of its interfaces, where
+	// nobody knows them. A missing peer is tried again after 2.5 seconds at most, each try takes up to 2.5 seconds more (half
+	// a second to connect, two to exchange what is known), and one that was still under way when the LAN came back is in vain.
+	returning = 8 * time.Second
+)
 
 // Stranger is somebody on the LAN who uses an address of ours.
 type Stranger struct {
@@ -20,9 +26,55 @@ type Stranger struct {
 
 // check is the probing of a quarantined address that no Service has.
 type check struct {
-	round uint64
-	free  int       // how often in a row nobody has answered
-	next  time.Time // when to probe again; zero: a probe is under way
+	round   uint64
+	free    int       // how often in a row nobody has answered
+	next    time.Time // when to probe again; zero: a probe is under way
+	suspect suspect
+}
+
+// suspect is who was heard to use an address, and was no node of ours that was known then.
+type suspect struct {
+	mac   MAC
+	heard time.Time // last
+	from  time.Time // from when on it is called a stranger
+	ours  bool      // it is a node of ours
+}
+
+// held reports whether it is too early to call it a stranger.
+func (s *suspect) held(now time.Time) bool { return !s.ours && now.Before(s.from) }
+
+// forget is when it is not called a stranger any more, although the address is announced: it was not heard any more.
+func (s *suspect) forget(o Options) time.Time {
+	if s.heard.After(s.from) {
+		return s.heard.Add(o.grudge())
+	}
+	return s.from.Add(o.grudge())
+}
+
+func (s *suspect) same(o *suspect) bool {
+	return s.mac == o.mac && s.heard.Equal(o.heard) && s.from.Equal(o.from) && s.ours == o.ours
+}
+
+// stranger takes in who was heard to use an address, and reports whether to call it a stranger now. While some node of
+// ours is not known, that takes a while: it may be that one.
+func (p *pass) stranger(s *suspect, by Standing) bool {
+	if by.Rival != s.mac || by.RivalAt.After(s.heard) && (s.ours || by.RivalAt.After(s.forget(p.options))) {
+		*s = suspect{mac: by.Rival, from: by.RivalAt}
+		if p.unheard() {
+			s.from = p.Now.Add(returning)
+		}
+	}
+	s.heard = by.RivalAt
+	s.ours = s.ours || p.peer(s.mac)
+	if s.held(p.Now) && !p.unheard() {
+		s.from = p.Now
+	}
+	return !s.ours && !s.held(p.Now)
+}
+
+// unheard reports whether there is a node of ours that has not told of its interfaces.
+func (p *pass) unheard() bool {
+	return p.Unheard || slices.ContainsFunc(p.Members, func(m string) bool { _, told := p.Reports[m]; return !told })
 }
 
 // quarantine tells which strangers we know of, and looks after the addresses in quarantine: of one that is
@@ -60,15 +112,7 @@ func (p *pass) quarantine() {
 			delete(p.checking, ip)
 		}
 	}
-	p.doubt()
 	slices.SortFunc(p.decision.Found, func(a, b Stranger) int { return a.IP.Compare(b.IP) })
-}
-
-// doubt keeps back strangers that are nodes of ours, or may be: as long as a member has not told of its interfaces,
-// nobody is called one.
-func (p *pass) doubt() {
-	untold := slices.ContainsFunc(p.Members, func(m string) bool { _, told := p.Reports[m]; return !told })
-	p.decision.Found = slices.DeleteFunc(p.decision.Found, func(s Stranger) bool { return untold || p.peer(s.MAC) })
 }
 
 // peer reports whether a MAC address is of another member.
@@ -134,7 +178,11 @@ func (p *pass) probe(ip netip.Addr, names []string) {
 		c.round, c.next = p.round, time.Time{}
 	case s.Phase == Taken:
 		c.free = 0
-		p.decision.Found = append(p.decision.Found, Stranger{IP: ip, MAC: s.Rival, Interface: s.RivalOn})
+		if p.stranger(&c.suspect, s) {
+			p.decision.Found = append(p.decision.Found, Stranger{IP: ip, MAC: s.Rival, Interface: s.RivalOn})
+		} else if c.suspect.held(p.Now) {
+			p.wakeAt(c.suspect.from)
+		}
 		p.probeAgain(c)
 	case s.Phase == Free && c.next.IsZero():
 		c.free++

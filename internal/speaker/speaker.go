@@ -358,6 +358,7 @@ func (s *Speaker) facts() (f *placement.Facts, wait bool) {
 		Self: s.Node, Now: time.Now(), Members: members, Leaving: s.leaving, Known: known(s.observed.Running, s.Node),
 		Reports: s.joined.reports(s.Membership.Reports(), s.Node, s.interfaces), Standings: s.Announcer.Standings(),
 	}
+	f.Unheard = s.neighbours.unheard(f, s.observed.Peers)
 	s.settled = s.settled || s.complete(f)
 	return f, !s.settled && linked(s.interfaces)
 }
@@ -425,7 +426,7 @@ func (s *Speaker) pass(f placement.Facts) (wake <-chan time.Time) {
 	lost := s.lost(f.Members)
 	d := s.elector.Decide(f)
 	s.Metrics.taken(d.Taken, lost, f.Now)
-	err := s.Announcer.Set(announce.Want{Interfaces: f.Reports[s.Node].Interfaces, Announcements: d.Announcements, Peers: s.neighbours.peers(f)})
+	err := s.Announcer.Set(announce.Want{Interfaces: f.Reports[s.Node].Interfaces, Announcements: d.Announcements, Peers: s.neighbours.peers(&f)})
 	s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: d.Claims, Leaving: f.Leaving})
 	s.Metrics.passing.Observe(time.Since(f.Now).Seconds())
 	if err != nil {
@@ -495,18 +496,32 @@ type neighbours struct {
 	reports map[string]placement.Report // that all were found in
 	present map[placement.MAC]bool      // those that are told of
 	gone    map[placement.MAC]time.Time // the others, and when they were told of last
+	left    map[string]time.Time        // nodes that are not told of any more, and when they were last
 	forget  time.Time                   // after which one of them is to be forgotten; zero: none
 	at      time.Time                   // when it was looked at last
 	all     map[placement.MAC]bool
 }
 
 // peers returns the MAC addresses of all neighbours. While they are the same, it is the same map.
-func (n *neighbours) peers(f placement.Facts) map[placement.MAC]bool {
+func (n *neighbours) peers(f *placement.Facts) map[placement.MAC]bool {
 	if n.all == nil || !n.sameInterfaces(f.Reports) || !n.forget.IsZero() && f.Now.After(n.forget) {
 		n.look(f)
 	}
 	n.reports, n.at = f.Reports, f.Now
 	return n.all
+}
+
+// unheard reports whether one of the wanted speakers has not told of its interfaces within the last hour, whether it
+// is a member now or not.
+func (n *neighbours) unheard(f *placement.Facts, wanted []membership.Peer) bool {
+	n.peers(f)
+	return slices.ContainsFunc(wanted, func(p membership.Peer) bool {
+		if _, told := f.Reports[p.Name]; told || p.Name == f.Self {
+			return false
+		}
+		last, told := n.left[p.Name]
+		return !told || f.Now.Sub(last) > remembering
+	})
 }
 
 func (n *neighbours) sameInterfaces(reports map[string]placement.Report) bool {
@@ -515,7 +530,8 @@ func (n *neighbours) sameInterfaces(reports map[string]placement.Report) bool {
 	})
 }
 
-func (n *neighbours) look(f placement.Facts) {
+func (n *neighbours) look(f *placement.Facts) {
+	n.part(f)
 	present := map[placement.MAC]bool{}
 	for node, r := range f.Reports {
 		for _, i := range r.Interfaces {
@@ -544,6 +560,23 @@ func (n *neighbours) look(f placement.Facts) {
 	if n.present, n.gone = present, gone; n.all == nil || !maps.Equal(all, n.all) {
 		n.all = all
 	}
+}
+
+// part remembers which nodes are not told of any more.
+func (n *neighbours) part(f *placement.Facts) {
+	left := map[string]time.Time{}
+	for node, last := range n.left {
+		if f.Now.Sub(last) <= remembering {
+			left[node] = last
+		}
+	}
+	for node := range n.reports {
+		left[node] = n.at
+	}
+	for node := range f.Reports {
+		delete(left, node)
+	}
+	n.left = left
 }
 
 func (s *Speaker) owned() []*placement.Verdict {

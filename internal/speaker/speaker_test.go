@@ -592,22 +592,29 @@ func TestPeersAreNoStrangers(t *testing.T) {
 		return placement.Report{Interfaces: []placement.Interface{{MAC: mac}}}
 	}
 	f := placement.Facts{Self: "n1", Now: time.Now(), Reports: map[string]placement.Report{"n1": nic(macOf("n1")), "n2": nic(macOf("n2"))}}
-	both := n.peers(f)
+	wanted := []membership.Peer{{Name: "n1"}, {Name: "n2"}}
+	both := n.peers(&f)
 	if len(both) != 1 || !both[macOf("n2")] {
 		t.Errorf("peers %v, want n2 alone", both)
 	}
 	f.Reports = map[string]placement.Report{"n1": f.Reports["n1"]}
-	if f.Now = f.Now.Add(remembering); !n.peers(f)[macOf("n2")] {
+	if f.Now = f.Now.Add(remembering); !n.peers(&f)[macOf("n2")] {
 		t.Error("n2 is a stranger as soon as it is lost")
 	}
-	if !sameMap(n.peers(f), both) {
+	if n.unheard(&f, wanted) || !n.unheard(&f, append(wanted, membership.Peer{Name: "n4"})) {
+		t.Error("want n4 unheard, and not n2, which has told of itself")
+	}
+	if !sameMap(n.peers(&f), both) {
 		t.Error("another map of the same peers")
 	}
-	if f.Now = f.Now.Add(time.Second); len(n.peers(f)) > 0 {
+	if f.Now = f.Now.Add(time.Second); len(n.peers(&f)) > 0 {
 		t.Error("n2 is remembered for ever")
 	}
+	if !n.unheard(&f, wanted) {
+		t.Error("n2 is forgotten, and not missed")
+	}
 	f.Reports = map[string]placement.Report{"n1": f.Reports["n1"], "n3": nic(macOf("n3"))}
-	if got := n.peers(f); len(got) != 1 || !got[macOf("n3")] {
+	if got := n.peers(&f); len(got) != 1 || !got[macOf("n3")] {
 		t.Errorf("peers %v, want n3 alone", got)
 	}
 }
