@@ -370,6 +370,9 @@ func TestWholePassesAgree(t *testing.T) {
 			if w.likely(6) {
 				w.pods()
 			}
+			if w.likely(10) {
+				w.facts.Unheard = !w.facts.Unheard
+			}
 			w.facts.Stood = w.likely(100)
 			w.announce(d, calm)
 			before := d

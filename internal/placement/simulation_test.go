@@ -241,13 +241,18 @@ func (s *simulation) probed(n *station) {
 func (s *simulation) decide(n *station) {
 	f := n.seen
 	f.Self, f.Now, f.Members, f.Reports = n.name, s.now, slices.Sorted(maps.Keys(n.members)), n.reports
-	f.Known, f.Stood, f.Leaving = len(s.nodes), n.stood, n.leaving
+	f.Known, f.Stood, f.Leaving, f.Unheard = len(s.nodes), n.stood, n.leaving, len(n.versions) < len(s.nodes)-1
 	for _, ip := range slices.SortedFunc(maps.Keys(n.stands), netip.Addr.Compare) {
 		s := n.stands[ip].Standing
 		f.Standings = append(f.Standings, &s)
 	}
 	s.audit(n)
 	d := n.elector.Decide(f)
+	for _, c := range d.Claims {
+		if (c.Rival != MAC{}) || len(d.Found) > 0 {
+			s.t.Fatalf("%s takes a node of ours for a stranger: %+v, %v", n.name, *c, d.Found)
+		}
+	}
 	if !d.Wake.IsZero() && !d.Wake.After(s.now) {
 		s.t.Fatalf("%s is to wake at %s, which is not after %s", n.name, d.Wake, s.now)
 	}
@@ -313,9 +318,16 @@ func (s *simulation) frame(n *station, ip netip.Addr) {
 		return
 	}
 	for _, o := range s.nodes {
-		if st := o.stands[ip]; o != n && s.reach(n, o) && st != nil {
-			st.Peer, st.PeerAt, o.dirty = n.links[0].MAC, s.now, true
+		st := o.stands[ip]
+		switch {
+		case o == n || !s.reach(n, o) || st == nil:
+			continue
+		case o.versions[n.name] > 0: // it has heard of n
+			st.Peer, st.PeerAt = n.links[0].MAC, s.now
+		default:
+			st.Rival, st.RivalOn, st.RivalAt = n.links[0].MAC, nic.Name, s.now
 		}
+		o.dirty = true
 	}
 	if n.side == 0 {
 		s.client[ip] = n.name

@@ -667,3 +667,61 @@ func TestNewsOfServices(t *testing.T) {
 		b.expect(written, standing)
 	}, "web")
 }
+
+// TestUnheardNodeIsNoStranger: a speaker that has started while a node was away, and so does not know its MAC address, does not
+// take it for a stranger when it comes back, but takes for one who never joins.
+func TestUnheardNodeIsNoStranger(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		joins string
+		limit time.Duration // by which the stranger is told of; 0: never
+	}{{"the node itself", "n3", 0}, {"somebody else", "", 10 * time.Second}, {"somebody else, and the node comes", "n3", 3 * time.Second}} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLAN()
+				api := &poolStatuses{pools: map[string][]v1beta1.QuarantinedAddress{}}
+				n1, stop1 := l.start(t, "n1", func(c *Config) {
+					c.Quarantine = NewQuarantine(QuarantineConfig{Node: "n1", Write: api.write, Logger: log.NewNopLogger()})
+				})
+				defer stop1()
+				n2, stop2 := l.start(t, "n2")
+				defer stop2()
+				l.alive("n1", "n2")
+				n1.Observe(cluster(1, "n1", "n2", "n3").observed())
+				n2.Observe(cluster(0, "n1", "n2", "n3").observed())
+				time.Sleep(2 * settling)
+				mac := macOf("n3")
+				if tc.limit > 0 {
+					mac = placement.MAC{2, 9}
+				}
+				l.claimed("n1", netip.MustParseAddr("10.0.0.0"), mac)
+				rest(2 * time.Second)
+				if api.written() > 0 {
+					t.Fatalf("says at once %s", api)
+				}
+				if tc.joins != "" {
+					n3, stop3 := l.start(t, tc.joins)
+					defer stop3()
+					n3.Observe(cluster(0, "n1", "n2", "n3").observed())
+					l.alive("n1", "n2", tc.joins)
+				}
+				rest(cmp.Or(tc.limit, 20*time.Second) - 2*time.Second)
+				if told := api.written() > 0; told != (tc.limit > 0) {
+					t.Errorf("says %q, want a stranger: %v", api, tc.limit > 0)
+				}
+			})
+		})
+	}
+}
+
+// claimed has a node hear that somebody who is no peer claims an address.
+func (l *lan) claimed(node string, ip netip.Addr, by placement.MAC) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.speakers {
+		if s.node == node {
+			s.heard[ip] = placement.Standing{IP: ip, Rival: by, RivalOn: "eth0", RivalAt: time.Now()}
+			touch(s.wire)
+		}
+	}
+}
