@@ -56,8 +56,17 @@ type failing struct {
 	delay    time.Duration // the next, before jitter
 	since    time.Time
 	doubtful time.Time // since when it may be for good
-	watched  time.Time // when the last watch began; zero: no attempt was a success
 	told     bool
+}
+
+// end takes in for how long something has been watched.
+func (f *failing) end(watched time.Duration) {
+	switch {
+	case watched >= calm:
+		*f = failing{}
+	case watched >= shortWatch:
+		f.doubtful = time.Time{}
+	}
 }
 
 // newInformer returns what a cache's option NewInformer asks for.
@@ -149,14 +158,6 @@ func (silence) ResultChan() <-chan watch.Event { return nil }
 // again waits before the next attempt. It returns false if there should be none.
 func (r *resumer) again(ctx context.Context, err error) bool {
 	f, now := &r.failing, time.Now()
-	if !f.watched.IsZero() {
-		if lasted := now.Sub(f.watched); lasted >= calm {
-			*f = failing{}
-		} else if lasted >= shortWatch {
-			f.doubtful = time.Time{}
-		}
-		f.watched = time.Time{}
-	}
 	if f.since.IsZero() {
 		f.since = now
 	}
@@ -267,9 +268,12 @@ func status(err error) *metav1.Status {
 
 // follow passes on what comes until the watch ends: the error is nil if it does so as watches do.
 func (w *resumedWatch) follow(ctx context.Context, from watch.Interface) error {
-	defer from.Stop()
-	begun, passed := time.Now(), false
-	w.failing.watched = begun
+	start := time.Now()
+	defer func() {
+		from.Stop()
+		w.failing.end(time.Since(start))
+	}()
+	begun, passed := start, false
 	for {
 		select {
 		case <-ctx.Done():

@@ -119,6 +119,19 @@ func (a *nodesAPI) attempts() []time.Time {
 	return slices.Clone(a.asked)
 }
 
+// unwatched checks that nobody has left a watch open.
+func (a *nodesAPI) unwatched(t *testing.T) {
+	t.Helper()
+	synctest.Wait()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, w := range a.open {
+		if !w.IsStopped() {
+			t.Error("a watch is still open")
+		}
+	}
+}
+
 func (a *nodesAPI) state() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -223,22 +236,24 @@ func follow(t *testing.T, api *nodesAPI, story func(f *follower)) {
 		if _, err := f.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc:    func(o any) { f.note(o.(*corev1.Node), false) },
 			UpdateFunc: func(_, o any) { f.note(o.(*corev1.Node), false) },
-			DeleteFunc: func(o any) { f.note(o.(*corev1.Node), true) },
+			DeleteFunc: func(o any) {
+				if unknown, ok := o.(cache.DeletedFinalStateUnknown); ok {
+					o = unknown.Obj
+				}
+				f.note(o.(*corev1.Node), true)
+			},
 		}); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); f.informer.RunWithContext(ctx) }()
+		defer func() {
+			cancel()
+			<-done
+			api.unwatched(t)
+		}()
 		story(f)
-		cancel()
-		<-done
-		synctest.Wait()
-		for _, w := range api.open {
-			if !w.IsStopped() {
-				t.Error("a watch is still open")
-			}
-		}
 	})
 }
 
@@ -359,6 +374,33 @@ func TestAttemptsAreSpread(t *testing.T) {
 				t.Errorf("the log does not say %q: %s", want, f.log)
 			}
 		}
+	})
+}
+
+// TestOutagesAreTold: each of those that last gets one line, whatever was long before.
+func TestOutagesAreTold(t *testing.T) {
+	api := newNodesAPI("a")
+	follow(t, api, func(f *follower) {
+		f.agrees(0)
+		outage := func(d time.Duration, want int) {
+			t.Helper()
+			api.away(errRefused)
+			time.Sleep(d)
+			api.back()
+			f.agrees(soon)
+			if lines := strings.Count(f.log.String(), "cannot watch, trying again"); lines != want {
+				t.Errorf("%d log lines, want %d:\n%s", lines, want, f.log)
+			}
+		}
+		outage(5*time.Second, 0)
+		time.Sleep(time.Hour)
+		api.away(nil) // the watch ends as watches do
+		time.Sleep(2 * time.Second)
+		outage(5*time.Second, 0)
+		time.Sleep(time.Minute)
+		outage(time.Minute, 1)
+		time.Sleep(time.Minute)
+		outage(time.Minute, 2)
 	})
 }
 
@@ -561,11 +603,7 @@ func TestWatchIsStopped(t *testing.T) {
 				upTo(api)
 				synctest.Wait()
 				w.Stop()
-				for _, open := range api.open {
-					if !open.IsStopped() {
-						t.Error("a watch is still open")
-					}
-				}
+				api.unwatched(t)
 				w.Stop() // once more does no harm
 			})
 		})
