@@ -41,7 +41,7 @@ type nodesAPI struct {
 	open    []*watch.RaceFreeFakeWatcher
 	fail    error // what all requests fail with
 	lists   bool  // no watch begins with a list
-	torn    int   // so many watches that begin with a list end amid it
+	torn    int   // so many watches that begin with a list end amid it; all hang there if negative
 	asked   []time.Time
 }
 
@@ -93,6 +93,13 @@ func (a *nodesAPI) away(err error) {
 		w.Stop()
 	}
 	a.open = nil
+}
+
+// answer answers again, and knows all that has changed.
+func (a *nodesAPI) answer() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.fail = nil
 }
 
 // back answers again. What has changed before is forgotten.
@@ -165,6 +172,10 @@ func (a *nodesAPI) Watch(o metav1.ListOptions) (watch.Interface, error) {
 		if a.torn > 0 {
 			a.torn--
 			w.Stop()
+			return w, nil
+		}
+		if a.torn < 0 {
+			a.open = append(a.open, w)
 			return w, nil
 		}
 		w.Action(watch.Bookmark, &corev1.Node{ObjectMeta: metav1.ObjectMeta{ResourceVersion: strconv.Itoa(a.version),
@@ -319,8 +330,8 @@ func TestCachesAreCurrentAgainSoon(t *testing.T) {
 						api.remove("new" + strconv.Itoa(i-1))
 					}
 					api.back()
-					f.agrees(soon)
-					api.set("a", v) // the watch goes on from the right place
+					f.agrees(soon + time.Second) // which one of them asks for
+					api.set("a", v)              // the watch goes on from the right place
 					f.agrees(0)
 				}
 			})
@@ -454,7 +465,10 @@ func TestWatchEnds(t *testing.T) {
 		"does not know us yet": func(a *nodesAPI) {
 			a.away(errForbidden)
 			change(a)
+			time.Sleep(5 * time.Second)
+			a.answer()
 		},
+		"does not know us yet, and forgets": func(a *nodesAPI) { a.away(errForbidden); change(a) },
 	} {
 		for _, listed := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, listed %v", name, listed), func(t *testing.T) {
@@ -591,6 +605,7 @@ func TestWatchIsStopped(t *testing.T) {
 		"before a list":       func(a *nodesAPI) { a.say(errGone) },
 		"with a list":         func(a *nodesAPI) { a.say(errGone); time.Sleep(time.Second) },
 		"without a list":      func(a *nodesAPI) { a.torn = 1000; a.say(errGone); time.Sleep(time.Minute) },
+		"amid a list":         func(a *nodesAPI) { a.torn = -1; a.say(errGone); time.Sleep(time.Second) },
 		"with Gone":           func(a *nodesAPI) { a.lists = true; a.say(errGone); time.Sleep(time.Second) },
 		"after an ended one":  func(a *nodesAPI) { time.Sleep(time.Minute); a.away(nil); time.Sleep(time.Second) },
 		"between short ones":  func(a *nodesAPI) { a.away(nil); time.Sleep(time.Millisecond) },
