@@ -26,6 +26,7 @@ func TestFailover(t *testing.T) {
 	t.Run("speaker terminated", s.terminate)
 	t.Run("rolling restart", s.rollingRestart)
 	t.Run("API server away for a minute", s.withoutAPIServer)
+	t.Run("API server comes and goes", s.unsteadyAPIServer)
 }
 
 // stage is what the failover tests play on: six Services of two addresses each that two of the nodes may own, and one

@@ -72,7 +72,7 @@ func Connect(o Options) (*Cluster, error) {
 			return nil, fmt.Errorf("register API types: %w", err)
 		}
 	}
-	shared := true
+	shared, trim := true, Trim(o.Namespace)
 	m, err := manager.New(config, manager.Options{
 		Scheme:                        scheme,
 		Logger:                        logger,
@@ -84,7 +84,8 @@ func Connect(o Options) (*Cluster, error) {
 		HealthProbeBindAddress:        o.HealthProbeBindAddress,
 		PprofBindAddress:              o.PprofBindAddress,
 		Cache: cache.Options{
-			DefaultTransform:             Trim(o.Namespace),
+			DefaultTransform:             trim,
+			NewInformer:                  newInformer(trim, o.Logger),
 			DefaultUnsafeDisableDeepCopy: &shared,
 		},
 	})

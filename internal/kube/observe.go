@@ -112,7 +112,8 @@ func (o *observer) changed(before, after client.Object) {
 func (o *observer) slice(name string, before, after client.Object) {
 	now, _ := after.(*discoveryv1.EndpointSlice)
 	o.slices[name] = now
-	if o.ofSpeakers(before) || o.ofSpeakers(after) {
+	_, was := o.speakers[name] // what was deleted unseen may have no more than a name
+	if was || o.ofSpeakers(before) || o.ofSpeakers(after) {
 		o.manned = true
 		delete(o.speakers, name)
 		if o.ofSpeakers(after) {

@@ -113,6 +113,11 @@ func TestObserve(t *testing.T) {
 		{"a stranger", func() { events.OnUpdate(pool("2", 2), pool("3", 2, quarantine("10.0.0.1")...)) }, "configuration"},
 		{"a pool more", func() { events.OnAdd(pool("1", 1), false) }, "configuration"},
 		{"the speakers are gone", func() { events.OnDelete(slice("lanyard-system", SpeakerService, "1")) }, "lanyard-system/lanyard-speaker-1(gone) speakers="},
+		{"the speakers are back", func() { events.OnAdd(slice("lanyard-system", SpeakerService, "2"), false) },
+			"lanyard-system/lanyard-speaker-1 speakers=lanyard-speaker-1"},
+		{"the speakers are gone, and no more is known", func() {
+			events.OnDelete(&discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "lanyard-system", Name: SpeakerService + "-1"}})
+		}, "lanyard-system/lanyard-speaker-1(gone) speakers="},
 	} {
 		told = nil
 		if step.happen(); step.name == "the first lists" || len(o.dirty) > 0 {
