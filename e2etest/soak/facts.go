@@ -204,6 +204,7 @@ type Endpoint struct {
 
 // L2Status is a ServiceL2Status.
 type L2Status struct {
+	Owners        []string // UIDs
 	Announcements []Announcement
 }
 

@@ -48,7 +48,7 @@ func (r Rest) Disagreements() []string {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Facts.Reports)) {
-		if s := r.Facts.Services[name]; s == nil || len(s.IPs) == 0 {
+		if s := r.Facts.Services[name]; (s == nil || len(s.IPs) == 0) && !d.orphaned(name) {
 			d.say("there is a ServiceL2Status %s, and no Service of that name has an address", name)
 		}
 	}
@@ -152,6 +152,13 @@ func (d *disagreements) fulfils(s *Service, w slot, ip netip.Addr) bool {
 		return r != nil && slices.Contains(r.Held, ip)
 	}
 	return len(s.Pools()) == 0 || slices.Contains(s.Pools(), pool.Name)
+}
+
+// orphaned tells whether a report belongs to a Service that is gone: Kubernetes deletes it, and may be late with that when
+// the API server has been away.
+func (d *disagreements) orphaned(report string) bool {
+	owners, s := d.Facts.Reports[report].Owners, d.Facts.Services[report]
+	return len(owners) > 0 && (s == nil || !slices.Contains(owners, s.UID))
 }
 
 // reasons are those of docs/allocation.md that may come up here.

@@ -49,6 +49,10 @@ func TestDisagreements(t *testing.T) {
 		{"the report is old", func(r *Rest) { r.Facts.Reports["default/web"].Announcements[0].Node = "n4" }, "its ServiceL2Status says"},
 		{"the report has another MAC", func(r *Rest) { r.Facts.Reports["default/web"].Announcements[0].MAC = "02:77:00:00:00:14" }, "its ServiceL2Status says"},
 		{"no report", func(r *Rest) { clear(r.Facts.Reports) }, "has no ServiceL2Status"},
+		{"a report of a Service that is gone", func(r *Rest) { r.Facts.Reports["default/old"] = &L2Status{Owners: []string{"7"}} }, ""},
+		{"a report of a Service without an address", func(r *Rest) {
+			r.Facts.Reports["default/waits"] = &L2Status{Owners: []string{r.Facts.Services["default/waits"].UID}}
+		}, "there is a ServiceL2Status default/waits"},
 		{"a report too many", func(r *Rest) { r.Facts.Reports["default/old"] = &L2Status{} }, "there is a ServiceL2Status default/old"},
 		{"something is left", func(r *Rest) {
 			r.Facts.Services["default/waits"].LoadBalancer = false

@@ -428,6 +428,9 @@ func (e *Eye) takeReport(o *unstructured.Unstructured, gone bool) error {
 		return err
 	}
 	r := &L2Status{}
+	for _, owner := range o.GetOwnerReferences() {
+		r.Owners = append(r.Owners, string(owner.UID))
+	}
 	for _, a := range have.Status.Announcements {
 		n := Announcement{IP: a.Address, Node: a.Node, Phase: a.Phase, Why: a.Reason, Protocol: a.Protocol, RivalOf: a.Rival}
 		if len(a.Interfaces) > 0 {
