@@ -182,7 +182,7 @@ func (h *History) Settle(f *Facts) {
 	defer h.mu.Unlock()
 	for _, s := range f.Services {
 		now := h.current[s.Full()]
-		if now != nil && now.UID == s.UID && now.Wish() == s.Wish() && slices.Equal(now.IPs, s.IPs) && s.Assigned.Status == "True" {
+		if now != nil && now.UID == s.UID && now.Wish() == s.Wish() && slices.Equal(now.IPs, s.IPs) && s.Assigned.Reason == "Assigned" {
 			delete(h.edited, s.UID)
 		}
 	}

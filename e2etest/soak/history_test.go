@@ -22,6 +22,9 @@ func TestHistory(t *testing.T) {
 	port := func(name, port string) step {
 		return func(h *told) { h.write(name, func(s *Service) { s.Ports = []string{port} }) }
 	}
+	reason := func(name, reason string) step {
+		return func(h *told) { h.write(name, func(s *Service) { s.Assigned.Reason = reason }) }
+	}
 	later := func(d time.Duration) step { return func(h *told) { h.now = h.now.Add(d) } }
 	gone := func(name string) step { return func(h *told) { h.delete(name) } }
 	settle := func(h *told) { h.history.Settle(&Facts{Services: h.services}) }
@@ -50,6 +53,8 @@ func TestHistory(t *testing.T) {
 		{"moved by an edit", []step{has("a", "10.77.0.130"), asks("a", annotationPool, "x"), has("a", "10.77.0.131")}, ""},
 		{"moved long after an edit that has been met", []step{has("a", "10.77.0.130"), asks("a", annotationPool, "x"), has("a", "10.77.0.131"), settle,
 			has("a", "10.77.0.132")}, "keeps"},
+		{"moved long after an edit that still waits", []step{has("a", "10.77.0.130"), asks("a", annotationAddresses, "10.77.0.131"), reason("a", "AddressInUse"),
+			settle, has("a", "10.77.0.131")}, ""},
 		{"moved for a port, unshared", []step{has("a", "10.77.0.130"), port("a", "443/TCP"), has("a", "10.77.0.131")}, "keeps"},
 		{"fled from a stranger", []step{has("a", "10.77.0.130"), func(h *told) { h.troubles.Squat(addrA, h.now) }, has("a", "10.77.0.131")}, ""},
 		{"moved out of a pool", []step{has("a", "10.77.0.130"), pool(Pool{Name: "p", Reassign: true, Spans: span}), has("a", "10.77.0.131")}, ""},
@@ -96,7 +101,7 @@ func (h *told) write(name string, change func(*Service)) {
 	name = "default/" + name
 	before := h.services[name]
 	now := &Service{Name: name[len("default/"):], Namespace: "default", LoadBalancer: true, Families: []int{4}, Ports: []string{"80/TCP"},
-		Assigned: Condition{Status: "True"}}
+		Assigned: Condition{Status: "True", Reason: "Assigned"}}
 	if before != nil {
 		*now = *before
 	} else {
