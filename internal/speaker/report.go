@@ -33,11 +33,13 @@ const (
 	passing = time.Second
 	// patience is how long one report may take.
 	patience = 10 * time.Second
-	// sweeping is the time between two searches for what nobody remembers to take away, or resweeping after
-	// one that failed; young is the age under which a find is left alone: we may not have heard yet what it
-	// was made for.
+	// sweeping is the time between two searches for what nobody remembers to take away, or resweeping after one that
+	// failed. After trouble, when a member has come or gone or something wrong was found, the next is due after calming:
+	// a node that was cut off may have written what it had to say before it knew better. young is the age under which a
+	// find is left alone: we may not have heard yet what it was made for.
 	sweeping   = 10 * time.Minute
 	resweeping = time.Minute
+	calming    = 15 * time.Second
 	young      = time.Minute
 )
 
@@ -94,6 +96,8 @@ type Reporter struct {
 	outage   int               // attempts that failed since the API server last answered
 	away     time.Time         // until when it is not to be tried
 	resweep  time.Time         // when the next sweep is due
+	calm     time.Time         // when one is due after trouble; zero: there was none
+	again    bool              // that one looks at what the last has found
 	wrong    map[string]string // the versions of the ServiceL2Statuses that the last sweep found wrong, by namespace/name
 }
 
@@ -143,7 +147,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 func (r *Reporter) pause(ctx context.Context, now time.Time) {
 	_, at := r.next(now)
 	if r.mine() {
-		at = sooner(at, r.resweep)
+		at = sooner(at, sooner(r.resweep, r.calm))
 	}
 	touched := r.touch
 	if rest := r.looked.Add(gathering); rest.After(now) && r.news() {
@@ -198,6 +202,9 @@ func (r *Reporter) look(now time.Time) {
 	}
 	before := r.known
 	r.looked, r.known = now, told
+	if !slices.Equal(before.Members, told.Members) {
+		r.calm = now.Add(calming)
+	}
 	stale := map[string]bool{}
 	r.meet(told.Services, stale)
 	for _, c := range changesOf(before.Verdicts, told.Verdicts) {
@@ -465,13 +472,16 @@ func (r *Reporter) mine() bool {
 	return r.services != nil && first(r.known.Members) == r.known.Self
 }
 
-func (r *Reporter) sweepDue(now time.Time) bool { return r.mine() && !now.Before(r.resweep) }
+func (r *Reporter) sweepDue(now time.Time) bool {
+	return r.mine() && (!now.Before(r.resweep) || !r.calm.IsZero() && !now.Before(r.calm))
+}
 
 // sweep looks for conditions and ServiceL2Statuses of Services that have no address of ours: those who wrote
 // them may be gone. Where the Service is gone, too, its ServiceL2Status goes with it by itself. And it looks for
 // ServiceL2Statuses that say something wrong.
 func (r *Reporter) sweep(ctx context.Context) error {
-	r.resweep = time.Now().Add(resweeping)
+	again := r.again
+	r.resweep, r.calm, r.again = time.Now().Add(resweeping), time.Time{}, false
 	list, err := r.Writer.ListL2Statuses(ctx)
 	if err != nil {
 		return fmt.Errorf("look for what is left over: %w", err)
@@ -496,6 +506,9 @@ func (r *Reporter) sweep(ctx context.Context) error {
 		r.settle(e)
 	}
 	r.correct(list, now)
+	if len(r.wrong) > 0 && !again {
+		r.calm, r.again = now.Add(calming), true
+	}
 	return nil
 }
 

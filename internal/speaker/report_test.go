@@ -175,7 +175,7 @@ func (b *board) start(node string) *teller {
 			b.t.Error(err)
 		}
 	})
-	return &teller{b, r, node, map[string]string{}}
+	return &teller{b, r, node, []string{"n2", "n1", "n3"}, map[string]string{}}
 }
 
 func (b *board) stop() {
@@ -189,13 +189,14 @@ type teller struct {
 	*board
 	reporter *Reporter
 	node     string
+	members  []string
 	versions map[string]string // of the Services that it knows of
 }
 
-// tell is what a pass of three speakers comes to; it gives the reporter the Services as they are now.
+// tell is what a pass comes to; it gives the reporter the Services as they are now.
 func (r *teller) tell(verdicts ...*placement.Verdict) {
 	r.mu.Lock()
-	n := Reporting{Self: r.node, Members: []string{"n2", "n1", "n3"}, Verdicts: verdicts, Services: map[string]*corev1.Service{}}
+	n := Reporting{Self: r.node, Members: slices.Clone(r.members), Verdicts: verdicts, Services: map[string]*corev1.Service{}}
 	for name, s := range r.services {
 		if r.versions[name] != s.ResourceVersion {
 			n.Services[name], r.versions[name] = s.DeepCopy(), s.ResourceVersion
@@ -631,7 +632,7 @@ func TestSweepCorrects(t *testing.T) {
 		rest(sweeping)
 		b.expect("", "default/busy n3 , default/own n3 , default/theirs n3 ")
 		late("busy", "later")
-		rest(sweeping)
+		rest(calming)
 		b.expect("", "default/busy n3 , default/own n1 Announcing, default/theirs n2 Announcing")
 		rest(sweeping)
 		b.expect("", right)
@@ -641,6 +642,33 @@ func TestSweepCorrects(t *testing.T) {
 			b.t.Errorf("%d writes of what is right", b.l2Writes-before)
 		}
 	}, "own", "theirs", "busy")
+}
+
+// TestSweepsAfterTrouble: what a node that was cut off has written late is put right soon after it is a member again.
+func TestSweepsAfterTrouble(t *testing.T) {
+	inABubble(t, func(_ *testing.T, b *board) {
+		n1 := b.start("n1")
+		own := announcedBy("n1", "10.0.0.1", "default/own")
+		for range 2 {
+			n1.tell(own)
+			rest(time.Second)
+		}
+		b.expect("n1 default/own True Announced", "default/own n1 Announcing")
+		rest(sweeping)
+		n1.members = []string{"n1", "n2"}
+		n1.tell(own)
+		rest(time.Second)
+		b.mu.Lock()
+		b.l2["default/own"] = &v1beta1.ServiceL2Status{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "own", ResourceVersion: "late"},
+			Status: v1beta1.ServiceL2StatusStatus{Nodes: "n3"}}
+		b.mu.Unlock()
+		n1.members = []string{"n1", "n2", "n3"}
+		n1.tell(own)
+		rest(2*calming - time.Second)
+		b.expect("", "default/own n3 ")
+		rest(2 * time.Second)
+		b.expect("", "default/own n1 Announcing")
+	}, "own")
 }
 
 // TestWithoutServices: while the API server has told of nothing, nothing is written and nothing swept.
