@@ -143,6 +143,11 @@ func (h *History) mayLose(s *Service, ip netip.Addr) bool {
 	if h.Troubles.Squatted(ip, time.Time{}) || s.Annotations[annotationReassign] == "true" || h.reserved[s.Reservation()] {
 		return true
 	}
+	for _, other := range h.current { // one of them has to go; which one, an edit of the other may have decided
+		if other.Full() != s.Full() && slices.Contains(other.IPs, ip) && !MayShare(s, other) {
+			return true
+		}
+	}
 	for _, spans := range h.moving {
 		if slices.ContainsFunc(spans, func(x Span) bool { return x.Has(ip) }) {
 			return true

@@ -182,7 +182,7 @@ func (d *disagreements) assigned(s *Service) {
 			d.say("Service %s asks for an address of a family that it does not have, and its condition is %+v", s.Full(), have)
 		}
 	case len(missing) == 0 && outside:
-		if have.Reason != "OutsidePool" {
+		if waits := len(s.Pools()) > 0 && slices.Contains(reasons, have.Reason); have.Reason != "OutsidePool" && !waits {
 			d.say("Service %s has %v, in no pool any more, and its condition is %+v", s.Full(), s.IPs, have)
 		}
 	case len(missing) == 0:

@@ -196,8 +196,9 @@ func (m *Metrics) claimed(claims []*placement.Claim) {
 			six = 0
 		}
 		switch {
-		case c.Phase == placement.Taken:
+		case c.Phase == placement.Taken && (c.Rival != placement.MAC{}):
 			taken[six]++
+		case c.Phase == placement.Taken: // maybe by a node of ours
 		case c.Successor == "" || c.Phase != placement.Pending:
 			owned[six]++
 		}

@@ -75,7 +75,7 @@ func (a address) why() placement.Reason {
 		return a.Reason
 	case a.announced():
 		return placement.Announced
-	case a.phase() == v1beta1.PhaseTaken:
+	case a.phase() == v1beta1.PhaseTaken && (a.Claim.Rival != placement.MAC{}): // else it may be a node of ours
 		return placement.AddressConflict
 	}
 	return placement.Settling

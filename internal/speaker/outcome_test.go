@@ -31,6 +31,7 @@ func nobody(reason placement.Reason, ip string, services ...string) *placement.V
 }
 
 func TestOutcome(t *testing.T) {
+	rival := func(v *placement.Verdict) { v.Claim.Rival = placement.MAC{2, 0, 0, 0, 0, 9} }
 	phase := func(p placement.Phase) func(*placement.Verdict) {
 		return func(v *placement.Verdict) { v.Claim.Phase = p }
 	}
@@ -59,8 +60,10 @@ func TestOutcome(t *testing.T) {
 			"10.0.0.1    ARP Pending", false},
 		{"defended against a stranger", []*placement.Verdict{changed(good, reason(placement.AddressConflict, ""))}, "True AddressConflict " + goodText + ": AddressConflict",
 			"10.0.0.1 n1 eth0 02:00:00:00:00:01 ARP Announcing", false},
-		{"taken", []*placement.Verdict{changed(good, phase(placement.Taken))}, "False AddressConflict 10.0.0.1: AddressConflict (node n1)",
+		{"taken", []*placement.Verdict{changed(changed(good, phase(placement.Taken)), rival)}, "False AddressConflict 10.0.0.1: AddressConflict (node n1)",
 			"10.0.0.1 n1 eth0 02:00:00:00:00:01 ARP Taken", false},
+		{"taken, nobody knows yet by whom", []*placement.Verdict{changed(good, phase(placement.Taken))}, "False Settling 10.0.0.1: Settling (node n1)",
+			"10.0.0.1 n1 eth0 02:00:00:00:00:01 ARP Taken", true},
 		{"probing", []*placement.Verdict{changed(good, phase(placement.Probing))}, "False Settling 10.0.0.1: Settling (node n1)",
 			"10.0.0.1 n1 eth0 02:00:00:00:00:01 ARP Probing", true},
 		{"not claimed yet", []*placement.Verdict{changed(good, func(v *placement.Verdict) { v.Reason, v.Claim = placement.Settling, placement.Claim{} })},
