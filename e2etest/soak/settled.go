@@ -342,6 +342,9 @@ func (d *disagreements) announced(s *Service) {
 
 // notOurs checks that nothing of ours is left on a Service.
 func (d *disagreements) notOurs(s *Service) {
+	if s.LoadBalancer && len(s.IPs) == 0 && s.Announced == (Condition{}) {
+		return // what its condition says is for those of its class, who may be another Lanyard
+	}
 	if len(s.IPs) > 0 || s.Assigned != (Condition{}) || s.Announced != (Condition{}) {
 		d.say("Service %s is none of ours, and has %v, IPAssigned %+v, Announced %+v", s.Full(), s.IPs, s.Assigned, s.Announced)
 	}

@@ -215,6 +215,9 @@ func (s *Stage) editService(ctx context.Context, namespace, name string, edits [
 			e(o)
 		}
 		_, err = services.Update(ctx, o, metav1.UpdateOptions{})
+		if err != nil && strings.Contains(err.Error(), "duplicate nodePort") {
+			return errSkip // the API server has given a new port the node port that an old one keeps
+		}
 		return err
 	})
 }

@@ -304,6 +304,15 @@ func TestStories(t *testing.T) {
 			{"n1 leaves", func(f *Facts) { f.Leaving = true; f.Services[0].MoveTo = "n2" }, 0, "Announcing to n2"},
 			{"n2 claims it", has("n2", Claim{Phase: Announcing, Since: start}), 0, "Announcing to n2"},
 			{"a second", nil, handing, "-"}}},
+		{"leaving waits for who has just joined", []act{
+			{"n2 has started again, n1 leaves", func(f *Facts) {
+				f.Leaving, f.Members, f.Reports = true, []string{"n1", "n2"}, map[string]Report{"n1": f.Reports["n1"]}
+			}, 0, "Announcing"},
+			{"n2 has told of its interfaces", func(f *Facts) {
+				f.Reports = map[string]Report{"n1": f.Reports["n1"], "n2": {Interfaces: []Interface{nicOf(1)}}}
+			}, 0, "Announcing to n2"}}},
+		{"but for nobody where no other may own it", []act{
+			{"n1 alone may, and leaves", func(f *Facts) { f.Leaving, f.Advertisements[0].Nodes = true, set("n1") }, 0, "-"}}},
 		{"announced where the advertisement says now", []act{
 			{"it names an interface in another subnet", func(f *Facts) {
 				i := nic

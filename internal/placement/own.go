@@ -211,6 +211,7 @@ func (p *pass) follow(a *address, o *own) {
 		o.interfaces, o.Phase = nil, Pending
 	case len(a.group.nodes) == 0 && !p.Leaving:
 		p.drop(a, Ineligible, "")
+	case len(a.group.nodes) == 0 && p.untold(): // who has just joined is about to be one to hand it over to
 	case !a.claimed: // we should not have it, and were given time to hand it over
 		p.drop(a, Ineligible, a.owner)
 	case a.owner == p.Self && p.defied(a, o):

@@ -74,7 +74,12 @@ func (p *pass) stranger(s *suspect, by Standing) bool {
 
 // unheard reports whether there is a node of ours that has not told of its interfaces.
 func (p *pass) unheard() bool {
-	return p.Unheard || slices.ContainsFunc(p.Members, func(m string) bool { _, told := p.Reports[m]; return !told })
+	return p.Unheard || p.untold()
+}
+
+// untold reports whether a member has not told of its interfaces yet.
+func (p *pass) untold() bool {
+	return slices.ContainsFunc(p.Members, func(m string) bool { _, told := p.Reports[m]; return !told })
 }
 
 // quarantine tells which strangers we know of, and looks after the addresses in quarantine: of one that is
