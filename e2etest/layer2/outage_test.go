@@ -54,9 +54,6 @@ func (s *stage) withoutAPIServer(t *testing.T) {
 	s.unmoved(t, w, owners, back)
 }
 
-// excludeLabel keeps a node from owning addresses.
-const excludeLabel = "node.kubernetes.io/exclude-from-external-load-balancers"
-
 // unsteadyAPIServer: the API server goes away and comes back six times in a row, which moves nothing. What is changed
 // right after that is heeded within seconds, however often the speakers have found nobody there before.
 func (s *stage) unsteadyAPIServer(t *testing.T) {
@@ -67,7 +64,7 @@ func (s *stage) unsteadyAPIServer(t *testing.T) {
 		throughout(t, 2*time.Second, func() error { return s.ownedAs(owners) })
 		must(t, s.StartAPIServer(within(t, time.Minute)))
 	}
-	s.Label(t, s.victim, excludeLabel, "")
+	s.Label(t, s.victim, labtest.ExcludeLabel, "")
 	begun := time.Now()
 	s.OwnedBy(t, outageLimit, s.Others(s.victim), s.ip4, s.ip6)
 	t.Logf("heeded %v after the change", time.Since(begun).Round(time.Millisecond))

@@ -203,7 +203,7 @@ func (r *Reporter) look(now time.Time) {
 	before := r.known
 	r.looked, r.known = now, told
 	if !slices.Equal(before.Members, told.Members) {
-		r.calm = now.Add(calming)
+		r.calm, r.again = now.Add(calming), false
 	}
 	stale := map[string]bool{}
 	r.meet(told.Services, stale)

@@ -658,15 +658,27 @@ func TestSweepsAfterTrouble(t *testing.T) {
 		n1.members = []string{"n1", "n2"}
 		n1.tell(own)
 		rest(time.Second)
-		b.mu.Lock()
-		b.l2["default/own"] = &v1beta1.ServiceL2Status{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "own", ResourceVersion: "late"},
-			Status: v1beta1.ServiceL2StatusStatus{Nodes: "n3"}}
-		b.mu.Unlock()
+		late := func(version string) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.l2["default/own"] = &v1beta1.ServiceL2Status{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "own", ResourceVersion: version},
+				Status: v1beta1.ServiceL2StatusStatus{Nodes: "n3"}}
+		}
+		late("late")
 		n1.members = []string{"n1", "n2", "n3"}
 		n1.tell(own)
 		rest(2*calming - time.Second)
 		b.expect("", "default/own n3 ")
 		rest(2 * time.Second)
+		b.expect("", "default/own n1 Announcing")
+		for i, members := range [][]string{{"n1", "n2"}, {"n1", "n2", "n3"}} { // trouble again before what it left is put right
+			late(fmt.Sprint("later", i))
+			n1.members = members
+			n1.tell(own)
+			rest(calming + time.Second)
+		}
+		b.expect("", "default/own n3 ")
+		rest(calming)
 		b.expect("", "default/own n1 Announcing")
 	}, "own")
 }
