@@ -33,7 +33,7 @@ var remedies = map[Reason]string{
 	NoPool:             "Create an IPAddressPool, or see in its condition Ready why one is not in force",
 	PoolNotAllowed:     "Ask for a pool that serves this Service, or have one widened",
 	FamilyUnavailable:  "Add addresses of that family to a pool",
-	PoolPaused:         "It is served when the pool is resumed",
+	PoolPaused:         "Have a paused pool resumed, or ask for what another pool has",
 	QuotaExceeded:      "Release an address in the namespace, or have the pool's limit raised",
 	PoolExhausted:      "Add addresses to a pool; it is served as soon as one is free",
 	AddressNotInPool:   "Ask for an address of a pool, or add this one to a pool",
