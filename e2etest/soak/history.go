@@ -30,7 +30,8 @@ type History struct {
 	current  map[string]*Service
 	past     map[string][]version // by namespace/name: what it was of late, oldest first
 	edited   map[string]bool      // by UID: it may have what it asked for before
-	moving   map[string][]Span    // pools that have had their holders move, and all that they have listed
+	listed   map[string][]Span    // by pool: all that it has ever listed
+	moving   map[string]bool      // pools that have had their holders move
 	reserved map[string]bool      // reservations that have changed, by namespace/name
 	accused  map[string]bool
 }
@@ -43,7 +44,7 @@ type version struct {
 // NewHistory returns a History that has seen nothing.
 func NewHistory(t *Troubles, stranger string, report func(Violation)) *History {
 	return &History{Troubles: t, Stranger: stranger, Report: report, Now: time.Now, current: map[string]*Service{}, past: map[string][]version{},
-		edited: map[string]bool{}, moving: map[string][]Span{}, reserved: map[string]bool{}, accused: map[string]bool{}}
+		edited: map[string]bool{}, listed: map[string][]Span{}, moving: map[string]bool{}, reserved: map[string]bool{}, accused: map[string]bool{}}
 }
 
 const (
@@ -148,8 +149,8 @@ func (h *History) mayLose(s *Service, ip netip.Addr) bool {
 			return true
 		}
 	}
-	for _, spans := range h.moving {
-		if slices.ContainsFunc(spans, func(x Span) bool { return x.Has(ip) }) {
+	for pool := range h.moving { // who has an address that it does not list any more moves, too
+		if slices.ContainsFunc(h.listed[pool], func(x Span) bool { return x.Has(ip) }) {
 			return true
 		}
 	}
@@ -161,8 +162,13 @@ func (h *History) Pool(p *Pool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.checked++
-	if spans, known := h.moving[p.Name]; known || p.Reassign {
-		h.moving[p.Name] = append(spans, p.Spans...)
+	for _, x := range p.Spans {
+		if !slices.Contains(h.listed[p.Name], x) {
+			h.listed[p.Name] = append(h.listed[p.Name], x)
+		}
+	}
+	if p.Reassign {
+		h.moving[p.Name] = true
 	}
 	for _, q := range p.Quarantined {
 		ip, err := netip.ParseAddr(q.Address)
@@ -191,10 +197,10 @@ func (h *History) Settle(f *Facts) {
 			delete(h.edited, s.UID)
 		}
 	}
-	h.moving, h.reserved = map[string][]Span{}, map[string]bool{}
+	h.moving, h.reserved = map[string]bool{}, map[string]bool{}
 	for _, p := range f.Pools {
 		if p.Reassign {
-			h.moving[p.Name] = slices.Clone(p.Spans)
+			h.moving[p.Name] = true
 		}
 	}
 }

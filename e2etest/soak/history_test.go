@@ -62,6 +62,8 @@ func TestHistory(t *testing.T) {
 		{"moved for a port, unshared", []step{has("a", "10.77.0.130"), port("a", "443/TCP"), has("a", "10.77.0.131")}, "keeps"},
 		{"fled from a stranger", []step{has("a", "10.77.0.130"), func(h *told) { h.troubles.Squat(addrA, h.now) }, has("a", "10.77.0.131")}, ""},
 		{"moved out of a pool", []step{has("a", "10.77.0.130"), pool(Pool{Name: "p", Reassign: true, Spans: span}), has("a", "10.77.0.131")}, ""},
+		{"moved out of a pool that had it before", []step{pool(Pool{Name: "p", Spans: span}), has("a", "10.77.0.130"), pool(Pool{Name: "p"}),
+			settle, pool(Pool{Name: "p", Reassign: true}), has("a", "10.77.0.131")}, ""},
 		{"not moved out of another", []step{has("a", "10.77.0.130"), pool(Pool{Name: "p", Spans: span}), has("a", "10.77.0.131")}, "keeps"},
 		{"made anew", []step{has("a", "10.77.0.130"), gone("a"), has("a", "10.77.0.131")}, ""},
 		{"none of ours any more", []step{has("a", "10.77.0.130"), func(h *told) { h.write("a", func(s *Service) { s.LoadBalancer, s.IPs = false, nil }) }}, ""},

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/client-go/dynamic"
+
 	"github.com/lanyard-lb/lanyard/e2etest/lab"
 )
 
@@ -131,7 +133,11 @@ func (s *soak) live(ctx context.Context) error {
 	s.plan = NewPlan(s.Options, s.lab.Nodes())
 	s.history = NewHistory(s.troubles, mac.String(), s.violated)
 	s.judge = NewJudge(s.lab.Nodes(), s.troubles, s.Rules)
-	s.eye = NewEye(s.lab.Dynamic())
+	client, err := dynamic.NewForConfig(impatient(s.lab.RESTConfig()))
+	if err != nil {
+		return err
+	}
+	s.eye = NewEye(client)
 	s.eye.Service, s.eye.Pool, s.eye.Note = s.history.Service, s.history.Pool, s.note
 	beside, stop := context.WithCancel(ctx)
 	var workers sync.WaitGroup

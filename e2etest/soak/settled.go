@@ -161,6 +161,16 @@ func (d *disagreements) orphaned(report string) bool {
 	return len(owners) > 0 && (s == nil || !slices.Contains(owners, s.UID))
 }
 
+// leaves tells whether a Service may have an address outside of all pools that it is to give up for another one.
+func (d *disagreements) leaves(s *Service) bool {
+	for _, p := range d.Facts.Pools {
+		if p.Reassign {
+			return true
+		}
+	}
+	return len(s.Pools()) > 0
+}
+
 // reasons are those of docs/allocation.md that may come up here.
 var reasons = []string{"InvalidRequest", "NoPool", "PoolNotAllowed", "FamilyUnavailable", "PoolPaused", "PoolExhausted", "AddressNotInPool",
 	"AddressInUse", "SharingConflict", "ReservationMissing", "ReservationFull", "Quarantined"}
@@ -182,7 +192,7 @@ func (d *disagreements) assigned(s *Service) {
 			d.say("Service %s asks for an address of a family that it does not have, and its condition is %+v", s.Full(), have)
 		}
 	case len(missing) == 0 && outside:
-		if waits := len(s.Pools()) > 0 && slices.Contains(reasons, have.Reason); have.Reason != "OutsidePool" && !waits {
+		if waits := d.leaves(s) && slices.Contains(reasons, have.Reason); have.Reason != "OutsidePool" && !waits {
 			d.say("Service %s has %v, in no pool any more, and its condition is %+v", s.Full(), s.IPs, have)
 		}
 	case len(missing) == 0:

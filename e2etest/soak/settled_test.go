@@ -2,6 +2,7 @@ package soak
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -41,6 +42,12 @@ func TestDisagreements(t *testing.T) {
 			p.Counts[6] = Counts{Total: 2, Assigned: 1, Quarantined: 1}
 		}, ""},
 		{"keeps two and waits for two others that are free", askForOthers, "although it could have 10.77.0.131 and fd77::1:1"},
+		{"keeps an address of no pool", outside("OutsidePool"), ""},
+		{"keeps an address of no pool, and nobody has it wait for another", outside("PoolPaused"), "in no pool any more"},
+		{"keeps an address of no pool until there is another", func(r *Rest) {
+			outside("PoolPaused")(r)
+			r.Facts.Pools["block-0"].Reassign = true
+		}, ""},
 		{"is announced elsewhere", func(r *Rest) {
 			r.Facts.Services["default/web"].Announced.Message = "10.77.0.130 by n3 on eth0; fd77::1:0 by n2 on eth0"
 		},
@@ -89,4 +96,14 @@ func askForOthers(r *Rest) {
 	s := r.Facts.Services["default/web"]
 	s.RequireBoth, s.Annotations = true, map[string]string{annotationAddresses: "10.77.0.131,fd77::1:1"}
 	s.Assigned = Condition{"True", "Quarantined", "a stranger uses fd77::1:1"}
+}
+
+// outside has the pool list an address less that a Service keeps.
+func outside(reason string) func(*Rest) {
+	return func(r *Rest) {
+		p, s := r.Facts.Pools["block-0"], r.Facts.Services["default/web"]
+		p.Spans = slices.DeleteFunc(slices.Clone(p.Spans), func(x Span) bool { return x.Has(addrA) })
+		p.Counts[4] = Counts{}
+		s.Assigned = Condition{"True", reason, "it keeps what it has"}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 )
 
 func lanyard(resource string) schema.GroupVersionResource {
@@ -64,6 +66,24 @@ func NewEye(client dynamic.Interface) *Eye {
 	return &Eye{client: client, slices: map[string]slice{}, Note: func(string, ...any) {}, facts: Facts{
 		Services: map[string]*Service{}, Pools: map[string]*Pool{}, Advertisements: map[string]*Advert{},
 		Reservations: map[string]*Reservation{}, Nodes: map[string]*Node{}, Reports: map[string]*L2Status{}}}
+}
+
+// impatient has clients made of a config not wait when the API server asks them to, as one does for five seconds of
+// whoever asks for a custom resource while it starts: an Eye is to see at once what others may.
+func impatient(config *rest.Config) *rest.Config {
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return noWaiting{next} })
+	return config
+}
+
+type noWaiting struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (i noWaiting) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := i.RoundTripper.RoundTrip(r)
+	if err == nil {
+		answer.Header.Del("Retry-After")
+	}
+	return answer, err
 }
 
 // Open begins to watch and returns when everything has been seen once; it goes on until ctx ends.
