@@ -2,6 +2,7 @@ package speaker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -63,6 +64,8 @@ type Reporting struct {
 	// Services that have changed since the last one, by namespace/name; nil for one that is gone. The first map holds all
 	// there are; until the API server has told of them it is nil. The Reporter keeps it.
 	Services map[string]*corev1.Service
+
+	after bool // the first one after a Hush
 }
 
 // ReporterConfig of a Reporter. Every field is needed, but Class.
@@ -83,8 +86,9 @@ type Reporter struct {
 	limit *rate.Limiter
 	touch chan struct{} // something has been told
 
-	mu   sync.Mutex
-	told *Reporting // since the last look, or nil
+	mu     sync.Mutex
+	told   *Reporting // since the last look, or nil
+	hushed bool
 
 	// What follows belongs to Run.
 	known    *Reporting
@@ -98,7 +102,7 @@ type Reporter struct {
 	resweep  time.Time         // when the next sweep is due
 	calm     time.Time         // when one is due after trouble; zero: there was none
 	again    bool              // that one looks at what the last has found
-	wrong    map[string]string // the versions of the ServiceL2Statuses that the last sweep found wrong, by namespace/name
+	wrong    map[string]string // by namespace/name: the versions of the ServiceL2Statuses that the last sweep found wrong
 }
 
 // NewReporter returns a Reporter. It starts nothing.
@@ -110,17 +114,39 @@ func NewReporter(c ReporterConfig) *Reporter {
 // Tell takes in the outcome of a pass, in place of those before. It returns at once.
 func (r *Reporter) Tell(n Reporting) {
 	r.mu.Lock()
+	n.after, r.hushed = r.hushed, false
 	if r.told != nil {
-		n.Services = merged(r.told.Services, n.Services)
+		n.Services, n.after = merged(r.told.Services, n.Services), n.after || r.told.after
 	}
 	r.told = &n
 	r.mu.Unlock()
 	touch(r.touch)
 }
 
+// Hush has nothing reported until something is told again: what was told is not to be relied on any more. What is being
+// written is written.
+func (r *Reporter) Hush() {
+	r.mu.Lock()
+	r.hushed = true
+	r.mu.Unlock()
+}
+
+func (r *Reporter) silent() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.hushed
+}
+
 // Run reports what is told, until ctx ends. That the API server is away is no error.
 func (r *Reporter) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
+		if r.silent() {
+			select {
+			case <-ctx.Done():
+			case <-r.touch:
+			}
+			continue
+		}
 		now := time.Now()
 		r.look(now)
 		if r.sweepDue(now) {
@@ -136,7 +162,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 		}
 		now = time.Now()
 		r.look(now)
-		if e, _ := r.next(now); e != nil {
+		if e, _ := r.next(now); e != nil && !r.silent() {
 			r.write(ctx, e)
 		}
 	}
@@ -202,7 +228,7 @@ func (r *Reporter) look(now time.Time) {
 	}
 	before := r.known
 	r.looked, r.known = now, told
-	if !slices.Equal(before.Members, told.Members) {
+	if told.after || !slices.Equal(before.Members, told.Members) {
 		r.calm, r.again = now.Add(calming), false
 	}
 	stale := map[string]bool{}
@@ -361,13 +387,12 @@ func (r *Reporter) next(now time.Time) (most *entry, at time.Time) {
 func (r *Reporter) write(ctx context.Context, e *entry) {
 	r.attempt(ctx, func(ctx context.Context) error {
 		err := r.report(ctx, e)
-		e.tried(time.Now(), apierrors.IsConflict(err) || apierrors.IsNotFound(err))
+		stale := errors.Is(err, errGone) || apierrors.IsConflict(err)
+		e.tried(time.Now(), stale)
 		if r.settle(e); err == nil && e.gone {
 			r.forget(e.name)
 		}
-		switch {
-		case err == nil:
-		case apierrors.IsConflict(err) || apierrors.IsNotFound(err):
+		if stale {
 			r.Metrics.reported("conflict")
 			return nil // news of the Service is on its way
 		}
@@ -406,7 +431,10 @@ func isAway(err error) bool {
 		return false // a CRD is missing
 	}
 	switch apierrors.ReasonForError(err) {
-	case metav1.StatusReasonUnknown, metav1.StatusReasonTimeout, metav1.StatusReasonServerTimeout,
+	case metav1.StatusReasonUnknown:
+		var answer apierrors.APIStatus // a webhook that denies an object need not give a reason
+		return !errors.As(err, &answer) || answer.Status().Code/100 != 4
+	case metav1.StatusReasonTimeout, metav1.StatusReasonServerTimeout,
 		metav1.StatusReasonServiceUnavailable, metav1.StatusReasonTooManyRequests:
 		return true
 	}
@@ -416,6 +444,18 @@ func isAway(err error) bool {
 // backoff doubles from a second to a minute.
 func backoff(attempts int) time.Duration { return min(time.Second<<min(attempts, 6), time.Minute) }
 
+var errGone = errors.New("the Service is gone")
+
+// writeCondition writes the status of an entry's Service. That something else is not found, as where a CRD is missing, is
+// not errGone.
+func (r *Reporter) writeCondition(ctx context.Context, e *entry, s kube.ServiceStatus) error {
+	err := r.Writer.WriteServiceStatus(ctx, e.service, s)
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("%w: %w", errGone, err)
+	}
+	return err
+}
+
 // report writes what differs.
 func (r *Reporter) report(ctx context.Context, e *entry) error {
 	if e.gone {
@@ -423,7 +463,7 @@ func (r *Reporter) report(ctx context.Context, e *entry) error {
 	}
 	if want := e.condition(time.Now()); e.conditionDiffers() {
 		before := e.current()
-		if err := r.Writer.WriteServiceStatus(ctx, e.service, kube.ServiceStatus{LeaveIngress: true, Condition: want}); err != nil {
+		if err := r.writeCondition(ctx, e, kube.ServiceStatus{LeaveIngress: true, Condition: want}); err != nil {
 			return err
 		}
 		e.wrote, e.wroteOn = &want, e.service.ResourceVersion
@@ -453,7 +493,7 @@ func (r *Reporter) tellChange(on *corev1.Service, before *metav1.Condition, now 
 // withdraw takes away what was written of a Service that has no address of ours any more.
 func (r *Reporter) withdraw(ctx context.Context, e *entry) error {
 	if e.current() != nil {
-		err := r.Writer.WriteServiceStatus(ctx, e.service, kube.ServiceStatus{LeaveIngress: true, Remove: true,
+		err := r.writeCondition(ctx, e, kube.ServiceStatus{LeaveIngress: true, Remove: true,
 			Condition: metav1.Condition{Type: v1beta1.ConditionAnnounced}})
 		if err != nil {
 			return err
@@ -512,24 +552,29 @@ func (r *Reporter) sweep(ctx context.Context) error {
 	return nil
 }
 
-// correct has a ServiceL2Status written anew that is as wrong as it was in the last sweep, whoever reports the Service:
-// the write of a node that reported it before may have been on its way for long, and have come last.
+// correct has a ServiceL2Status written anew that is as wrong as it was in the last sweep, or as missing, whoever reports
+// the Service: the write of a node that reported it before may have been on its way for long, and have come last.
 func (r *Reporter) correct(list []v1beta1.ServiceL2Status, now time.Time) {
-	wrong := map[string]string{}
+	found, wrong := map[string]*v1beta1.ServiceL2Status{}, map[string]string{}
 	for i := range list {
-		l2 := &list[i]
-		name := l2.Namespace + "/" + l2.Name
-		verdicts, service := r.held[name], r.services[name]
-		if len(verdicts) == 0 || service == nil {
+		found[list[i].Namespace+"/"+list[i].Name] = &list[i]
+	}
+	for name, verdicts := range r.held {
+		service := r.services[name]
+		if service == nil {
 			continue
 		}
 		e := &entry{name: name}
 		e.meet(service)
 		e.learn(verdicts, r.known.Reports, now)
-		if e.want.passing || e.conditionDiffers() || equality.Semantic.DeepEqual(l2.Status, e.want.l2) {
+		l2, version := found[name], "none"
+		if l2 != nil {
+			version = l2.ResourceVersion
+		}
+		if e.want.passing || e.conditionDiffers() || l2 != nil && equality.Semantic.DeepEqual(l2.Status, e.want.l2) {
 			continue // right, or whoever reports it is about to write it
 		}
-		if wrong[name] = l2.ResourceVersion; r.wrong[name] != l2.ResourceVersion {
+		if wrong[name] = version; r.wrong[name] != version {
 			continue
 		}
 		if ours := r.entries[name]; ours != nil {

@@ -91,8 +91,10 @@ type Speaker struct {
 
 	mu         sync.Mutex
 	observed   *knowledge                 // nil until the API server's state is known
+	unread     bool                       // no pass goes by it yet
 	news       map[string]*corev1.Service // Services that have changed and that the Reporter does not know of
-	reported   *Reporting                 // what the Reporter knows of the last pass; nil: it is not to know
+	due        map[string]*corev1.Service // those of them that the pass under way goes by
+	reported   *Reporting                 // what the Reporter knows of the last pass; nil: it is not to know, or of a newer one
 	interfaces []placement.Interface
 	joined     joined
 	settled    bool // all peers have told of themselves, or were waited for long enough
@@ -114,15 +116,15 @@ func New(c Config) *Speaker {
 // changes nothing that counts for announcing is for the Reporter alone.
 func (s *Speaker) Observe(seen kube.Observed) {
 	known, changed := s.world.take(seen, s.PreferIPv6)
+	s.mu.Lock()
 	if seen.Speakers != nil {
 		s.Membership.SetPeers(known.Peers)
 	}
-	s.mu.Lock()
 	if s.Reporter != nil {
 		s.news = merged(s.news, seen.Services)
 	}
-	if changed {
-		s.observed = &known
+	if changed { // until a pass has gone by it, what was reported and the Services do not go together
+		s.observed, s.unread, s.reported = &known, true, nil
 	} else {
 		s.tellNews()
 	}
@@ -146,8 +148,19 @@ func merged[V any](m, newer map[string]V) map[string]V {
 func (s *Speaker) tellNews() {
 	if s.reported != nil && len(s.news) > 0 {
 		n := *s.reported
-		n.Services, s.news = s.news, nil
+		n.Services, s.due, s.news = merged(s.due, s.news), nil, nil
 		s.Reporter.Tell(n)
+	}
+}
+
+// report tells the Reporter what a pass has come to, with the Services that it went by. The mutex is held.
+func (s *Speaker) report(r Reporting) {
+	n := r
+	n.Services, s.due = s.due, nil
+	s.Reporter.Tell(n)
+	if !s.unread {
+		s.reported = &r
+		s.tellNews()
 	}
 }
 
@@ -353,6 +366,7 @@ func (s *Speaker) facts() (f *placement.Facts, wait bool) {
 	if s.observed == nil || s.interfaces == nil || len(members) == 0 {
 		return nil, true
 	}
+	s.unread, s.due, s.news = false, merged(s.due, s.news), nil
 	f = &placement.Facts{
 		Cluster: s.observed.Cluster, Services: s.observed.Services,
 		Self: s.Node, Now: time.Now(), Members: members, Leaving: s.leaving, Known: known(s.observed.Running, s.Node),
@@ -465,11 +479,13 @@ func (s *Speaker) conclude(f placement.Facts, d placement.Decision, err error) {
 	s.verdicts, s.failed, s.passed = d.Verdicts, err, true
 	// Off the LAN, we are to wait for the others again when we are back: they have what we had.
 	s.settled = s.settled && linked(f.Reports[s.Node].Interfaces)
-	if s.reported = nil; s.Reporter != nil && !f.Outnumbered() { // else the others know more, and report as well
-		s.reported = &Reporting{Self: s.Node, Members: f.Members, Verdicts: d.Verdicts, Reports: f.Reports}
-		n := *s.reported
-		n.Services, s.news = s.news, nil
-		s.Reporter.Tell(n)
+	s.reported = nil
+	switch {
+	case s.Reporter == nil:
+	case f.Outnumbered():
+		s.Reporter.Hush() // the others know more, and report as well
+	default:
+		s.report(Reporting{Self: s.Node, Members: f.Members, Verdicts: d.Verdicts, Reports: f.Reports})
 	}
 	s.mu.Unlock()
 	s.Metrics.passed(f, d, changes)

@@ -109,13 +109,13 @@ func (s *Speaker) recall() {
 	spoken := s.observed != nil
 	if !spoken {
 		s.observed = &k
+		s.Membership.SetPeers(k.Peers)
 	}
 	s.mu.Unlock()
 	if spoken {
 		return
 	}
 	_ = level.Warn(s.Logger).Log("msg", "the API server is away: going by the state file", "services", len(k.Services), "speakers", len(k.Peers))
-	s.Membership.SetPeers(k.Peers)
 	touch(s.dirty)
 }
 
