@@ -39,6 +39,9 @@ var (
 	recordsResource      = lanyard("ipallocationrecords")
 )
 
+// starting is how long an API server may take to serve CRDs that are new to it.
+const starting = 30 * time.Second
+
 // Eye sees every version of the objects that matter, in the order in which the API server wrote them.
 type Eye struct {
 	client dynamic.Interface
@@ -96,7 +99,11 @@ func (e *Eye) Open(ctx context.Context) error {
 		{advertsResource, e.takeAdvert}, {reservationsResource, e.takeReservation}, {reportsResource, e.takeReport},
 	} {
 		f := &follower{eye: e, resource: of.resource, take: of.take, known: map[string]*unstructured.Unstructured{}}
-		if err := f.list(ctx); err != nil {
+		err := f.list(ctx)
+		for begun := time.Now(); err != nil && ctx.Err() == nil && time.Since(begun) < starting; err = f.list(ctx) {
+			pause(ctx, 50*time.Millisecond)
+		}
+		if err != nil {
 			return fmt.Errorf("list %s: %w", of.resource.Resource, err)
 		}
 		e.done.Go(func() { f.follow(ctx) })

@@ -30,7 +30,7 @@ func TestWhatCannotBeWrittenKeepsNothingElse(t *testing.T) {
 		atLatest time.Duration
 	}{{"denied", denied, time.Second}, {"too slow", fmt.Errorf("patch: %w", context.DeadlineExceeded), 20 * time.Second}} {
 		t.Run(test.name, func(t *testing.T) {
-			inABubble(t, func(t *testing.T, b *board) {
+			inABubble(t, func(_ *testing.T, b *board) {
 				r := b.start("n1")
 				b.fault = func(request, name string) error {
 					if request == "condition" && name != "default/web" {
