@@ -168,7 +168,7 @@ func (d *disagreements) leaves(s *Service) bool {
 			return true
 		}
 	}
-	return len(s.Pools()) > 0
+	return len(s.Pools()) > 0 || s.Reservation() != ""
 }
 
 // reasons are those of docs/allocation.md that may come up here.

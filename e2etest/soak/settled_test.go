@@ -48,6 +48,10 @@ func TestDisagreements(t *testing.T) {
 			outside("PoolPaused")(r)
 			r.Facts.Pools["block-0"].Reassign = true
 		}, ""},
+		{"keeps an address of no pool until its reservation has one", func(r *Rest) {
+			outside("ReservationMissing")(r)
+			r.Facts.Services["default/web"].Annotations = map[string]string{annotationReservation: "none"}
+		}, ""},
 		{"is announced elsewhere", func(r *Rest) {
 			r.Facts.Services["default/web"].Announced.Message = "10.77.0.130 by n3 on eth0; fd77::1:0 by n2 on eth0"
 		},
