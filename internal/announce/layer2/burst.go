@@ -68,6 +68,7 @@ func (b *burst) before(other *burst) bool {
 type queue struct {
 	lines        []*line
 	turns        uint64 // how many first announcements have been added
+	limit        int    // of bursts, beyond which those of no use are looked for
 	freshPace    pace
 	repeatedPace pace
 	refresh      time.Duration // zero: never
@@ -88,6 +89,10 @@ func newQueue(refresh time.Duration) *queue {
 }
 
 func (q *queue) add(list []burst) {
+	if q.size()+len(list) > q.limit {
+		q.sweep()
+		q.limit = 2 * (q.size() + len(list))
+	}
 	for _, b := range list {
 		l := q.line(b)
 		if b.probe {
@@ -111,6 +116,23 @@ func (q *queue) line(b burst) *line {
 	l := &line{responder: b.holding.responder}
 	q.lines = append(q.lines, l)
 	return l
+}
+
+// size counts the bursts queued.
+func (q *queue) size() (n int) {
+	for _, l := range q.lines {
+		n += l.size()
+	}
+	return n
+}
+
+// sweep drops the bursts of holdings that are gone, which would stay for as long as nothing can be sent.
+func (q *queue) sweep() {
+	for _, l := range q.lines {
+		l.fresh.sweep()
+		l.probing.sweep()
+		l.again.sweep()
+	}
 }
 
 func (l *line) size() int { return len(l.fresh) + len(l.probing) + len(l.again) }
@@ -282,6 +304,12 @@ func (h *byDue) take(p *pace, now time.Time) (b burst, ok bool) {
 	}
 	p.use(now)
 	return heap.Pop(h).(burst), true
+}
+
+// sweep drops those whose holding is gone.
+func (h *byDue) sweep() {
+	*h = slices.DeleteFunc(*h, func(b burst) bool { return b.holding.gone.Load() })
+	heap.Init(h)
 }
 
 // sooner returns the heap whose first goes first. The other may be empty, and first nil.

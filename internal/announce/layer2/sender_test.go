@@ -2,12 +2,16 @@ package layer2
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/lanyard-lb/lanyard/internal/announce"
+	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
 // allTold checks that all were first told in that order, and each as often as it should be.
@@ -190,6 +194,69 @@ func TestAFullSendQueueDoesNotHoldUpOtherInterfaces(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whatever comes and goes on an interface whose send queue stays full, or while nothing may be sent, the queue
+// holds little more than what is wanted.
+func TestWhatWaitsDoesNotPileUp(t *testing.T) {
+	const rounds, addresses = 1000, 5
+	for name, c := range map[string]struct {
+		asleep bool
+		change func(w *announce.Want, round int)
+	}{
+		"announced again": {false, func(w *announce.Want, round int) {
+			for _, a := range w.Announcements {
+				a.Round = uint64(round)
+			}
+		}},
+		"other addresses": {false, func(w *announce.Want, round int) {
+			for i, a := range w.Announcements {
+				a.IP = numbered(IPv4, addresses*round+i)
+			}
+		}},
+		"another interface": {false, func(w *announce.Want, round int) { w.Interfaces[0].MAC[5] = byte(round) }},
+		"asleep": {true, func(w *announce.Want, round int) {
+			for _, a := range w.Announcements {
+				a.Round = uint64(round)
+			}
+		}},
+	} {
+		for _, probe := range []placement.Probe{placement.NoProbe, placement.ProbeFirst} {
+			t.Run(fmt.Sprint(name, " ", probe), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					a := runs(t, Config{Network: tight{}, Awake: func() bool { return !c.asleep }, Refresh: time.Hour})
+					for round := range rounds {
+						w := announce.Want{Interfaces: []placement.Interface{suitable("eth0", 2)}}
+						for i := range addresses {
+							w.Announcements = append(w.Announcements, &placement.Announcement{
+								IP: numbered(IPv4, i), Interfaces: []string{"eth0"}, Probe: probe,
+							})
+						}
+						c.change(&w, round)
+						check(t, a.Set(w))
+						time.Sleep(100 * time.Microsecond)
+					}
+					a.sender.mu.Lock()
+					defer a.sender.mu.Unlock()
+					if n := a.sender.queue.size(); n < addresses || n > 10*addresses {
+						t.Errorf("%d bursts wait for %d addresses", n, addresses)
+					}
+					if n := len(a.sender.queue.lines); n > 2 {
+						t.Errorf("they are of %d interfaces, want 1", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+// tight is a Network whose send queues stay full.
+type tight struct{ sink }
+
+func (tight) Listen(placement.Interface, Family) (Conn, error) {
+	full := new(atomic.Bool)
+	full.Store(true)
+	return tightConn{make(sinkConn), full, new(atomic.Int64)}, nil
 }
 
 func TestInterfacesThatComeAndGoLeaveNothingBehind(t *testing.T) {
