@@ -36,9 +36,10 @@ type address struct {
 type holding struct {
 	*address
 	responder *responder
-	next      *holding  // in the responder's table
-	clear     bool      // probed here, and nobody has answered
-	defended  time.Time // here
+	next      *holding    // in the responder's table
+	clear     bool        // probed here, and nobody has answered
+	defended  time.Time   // here
+	gone      atomic.Bool // it has ended: nothing more is sent for it
 }
 
 func (a *address) phase() placement.Phase { return placement.Phase(a.state.Load()) }
@@ -108,6 +109,7 @@ func (a *address) begin() {
 }
 
 func (a *address) detach(h *holding) {
+	h.gone.Store(true)
 	if i := slices.Index(a.holdings, h); i >= 0 {
 		a.holdings = slices.Delete(a.holdings, i, i+1)
 	}

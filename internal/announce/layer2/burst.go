@@ -2,6 +2,7 @@ package layer2
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 )
 
@@ -37,6 +38,7 @@ type burst struct {
 	holding *holding
 	probe   bool
 	step    int       // how many have been sent
+	turn    uint64    // of a first announcement among those
 	first   time.Time // when the first was
 	due     time.Time // when the next is, if one has been sent
 }
@@ -44,18 +46,42 @@ type burst struct {
 // over reports whether the probes have been sent and the time for answers has passed.
 func (b burst) over() bool { return b.probe && b.step == probes }
 
+// before reports whether it goes first of two of a kind: by due time, then by turn, then by address.
+func (b *burst) before(other *burst) bool {
+	switch {
+	case !b.due.Equal(other.due):
+		return b.due.Before(other.due)
+	case b.turn != other.turn:
+		return b.turn < other.turn
+	}
+	return b.holding.ip.Less(other.holding.ip)
+}
+
 // queue decides which frame is next and when. First announcements go before all else, in the order they were
 // added; probes and repetitions go by due time, probes first. Probes keep a common pace with the first
-// announcements, repetitions one of their own. It is a plain value: time comes in as an argument.
+// announcements, repetitions one of their own. An interface whose send queue is full is passed over for a
+// breather: its bursts keep their order, and those of others go on. It is a plain value: time comes in as an
+// argument.
+//
+// A burst that next has returned is in the queue no more, and whatever is added meanwhile, sent, retry,
+// postpone or full can put it back.
 type queue struct {
-	fresh        []burst
-	taken        int // of fresh
-	probing      byDue
-	again        byDue
+	lines        []*line
+	turns        uint64 // how many first announcements have been added
+	limit        int    // of bursts, beyond which those of no use are looked for
 	freshPace    pace
 	repeatedPace pace
 	refresh      time.Duration // zero: never
 	refreshed    uint32        // how many addresses have been given a time in the period
+}
+
+// line is what is queued for one responder.
+type line struct {
+	responder *responder
+	full      time.Time // passed over until then
+	fresh     byDue     // first announcements, which are due at once
+	probing   byDue
+	again     byDue
 }
 
 func newQueue(refresh time.Duration) *queue {
@@ -63,36 +89,80 @@ func newQueue(refresh time.Duration) *queue {
 }
 
 func (q *queue) add(list []burst) {
-	if q.waiting() == 0 {
-		q.fresh, q.taken = q.fresh[:0], 0
+	if q.size()+len(list) > q.limit {
+		q.sweep()
+		q.limit = 2 * (q.size() + len(list))
 	}
 	for _, b := range list {
+		l := q.line(b)
 		if b.probe {
-			heap.Push(&q.probing, b)
+			heap.Push(&l.probing, b)
 			continue
 		}
-		q.fresh = append(q.fresh, b)
+		q.turns++
+		b.turn = q.turns
+		heap.Push(&l.fresh, b)
 	}
 }
 
-// waiting counts the first announcements that are still to be sent.
-func (q *queue) waiting() int { return len(q.fresh) - q.taken }
+// line returns the one of a burst. A new one takes the place of those that have become empty.
+func (q *queue) line(b burst) *line {
+	for _, l := range q.lines {
+		if l.responder == b.holding.responder {
+			return l
+		}
+	}
+	q.lines = slices.DeleteFunc(q.lines, func(l *line) bool { return l.size() == 0 })
+	l := &line{responder: b.holding.responder}
+	q.lines = append(q.lines, l)
+	return l
+}
+
+// size counts the bursts queued.
+func (q *queue) size() (n int) {
+	for _, l := range q.lines {
+		n += l.size()
+	}
+	return n
+}
+
+// sweep drops the bursts of holdings that are gone, which would stay for as long as nothing can be sent.
+func (q *queue) sweep() {
+	for _, l := range q.lines {
+		l.fresh.sweep()
+		l.probing.sweep()
+		l.again.sweep()
+	}
+}
+
+func (l *line) size() int { return len(l.fresh) + len(l.probing) + len(l.again) }
 
 // next takes what is to be sent, or decided, now, if there is anything.
 func (q *queue) next(now time.Time) (b burst, ok bool) {
+	var verdicts, fresh, probing, again *byDue
+	for _, l := range q.lines {
+		decided := len(l.probing) > 0 && l.probing[0].over()
+		if decided {
+			verdicts = sooner(verdicts, &l.probing)
+		}
+		if now.Before(l.full) {
+			continue
+		}
+		if !decided {
+			probing = sooner(probing, &l.probing)
+		}
+		fresh = sooner(fresh, &l.fresh)
+		again = sooner(again, &l.again)
+	}
 	switch {
-	case q.probing.ready(now) && q.probing[0].over():
-		return heap.Pop(&q.probing).(burst), true
-	case q.waiting() > 0 && q.freshPace.ready(now):
-		q.freshPace.use(now)
-		q.taken++
-		return q.fresh[q.taken-1], true
-	case q.waiting() == 0 && q.probing.ready(now) && q.freshPace.ready(now):
-		q.freshPace.use(now)
-		return heap.Pop(&q.probing).(burst), true
-	case q.waiting() == 0 && q.again.ready(now) && q.repeatedPace.ready(now):
-		q.repeatedPace.use(now)
-		return heap.Pop(&q.again).(burst), true
+	case verdicts.ready(now):
+		return heap.Pop(verdicts).(burst), true
+	case fresh != nil:
+		return fresh.take(&q.freshPace, now)
+	case probing.ready(now) && q.freshPace.ready(now):
+		return probing.take(&q.freshPace, now)
+	case again.ready(now):
+		return again.take(&q.repeatedPace, now)
 	}
 	return burst{}, false
 }
@@ -103,10 +173,10 @@ func (q *queue) sent(b burst, now time.Time) {
 	case b.probe:
 		b.step++
 		b.due = now.Add(probeEvery)
-		heap.Push(&q.probing, b)
+		heap.Push(&q.line(b).probing, b)
 		return
 	case b.step == 0:
-		b.first = now
+		b.first, b.turn = now, 0
 	}
 	switch {
 	case b.step < len(repeats):
@@ -119,7 +189,7 @@ func (q *queue) sent(b burst, now time.Time) {
 		b.due = now.Add(q.refresh)
 	}
 	b.step = min(b.step+1, len(repeats)+1)
-	heap.Push(&q.again, b)
+	heap.Push(&q.line(b).again, b)
 }
 
 // share is the part of the refresh period after which the next address is first refreshed. Multiples of the
@@ -134,27 +204,42 @@ func (q *queue) share() time.Duration {
 // retry puts back a burst whose frame was not sent, for a while that may be long.
 func (q *queue) retry(b burst, now time.Time) {
 	b.due = now.Add(probeEvery)
-	heap.Push(&q.probing, b)
+	heap.Push(&q.line(b).probing, b)
 }
 
-// postpone puts back a burst that next has just returned but that could not be sent, and lets everything
-// wait: for the send queue to drain, or for leave to send.
-func (q *queue) postpone(b burst, now time.Time, wait time.Duration) {
+// postpone puts back a burst that may not be sent yet, and lets everything wait.
+func (q *queue) postpone(b burst, now time.Time) {
+	if b.over() { // answers may still wait to be read: ask once more
+		b.step--
+	}
+	q.back(b)
+	q.freshPace.hold(now.Add(nap))
+	q.repeatedPace.hold(now.Add(nap))
+}
+
+// full puts back a burst that the send queue of its interface has no room for, and lets that interface wait.
+// The frame does not count for the pace of the others.
+func (q *queue) full(b burst, now time.Time) {
+	q.back(b).full = now.Add(breather)
+	if b.probe || b.step == 0 {
+		q.freshPace.forget()
+		return
+	}
+	q.repeatedPace.forget()
+}
+
+// back puts a burst where it was in its line.
+func (q *queue) back(b burst) *line {
+	l := q.line(b)
 	switch {
 	case b.probe:
-		if b.over() { // answers may still wait to be read: ask once more
-			b.step--
-		}
-		b.due = now.Add(wait)
-		heap.Push(&q.probing, b)
+		heap.Push(&l.probing, b)
 	case b.step == 0:
-		q.taken--
+		heap.Push(&l.fresh, b)
 	default:
-		b.due = now
-		heap.Push(&q.again, b)
+		heap.Push(&l.again, b)
 	}
-	q.freshPace.hold(now.Add(wait))
-	q.repeatedPace.hold(now.Add(wait))
+	return l
 }
 
 // wait returns how long it is until next has something; ok is false if nothing is queued.
@@ -165,14 +250,21 @@ func (q *queue) wait(now time.Time) (d time.Duration, ok bool) {
 			at, ok = t, true
 		}
 	}
-	if q.waiting() > 0 {
-		consider(q.freshPace.at)
-	}
-	if len(q.probing) > 0 {
-		consider(q.probing.at(q.freshPace))
-	}
-	if len(q.again) > 0 && q.waiting() == 0 {
-		consider(q.again.at(q.repeatedPace))
+	waiting := slices.ContainsFunc(q.lines, func(l *line) bool { return len(l.fresh) > 0 && !now.Before(l.full) })
+	for _, l := range q.lines {
+		if len(l.fresh) > 0 {
+			consider(later(l.full, q.freshPace.at))
+		}
+		switch {
+		case len(l.probing) == 0:
+		case l.probing[0].over():
+			consider(l.probing[0].due)
+		default:
+			consider(later(l.full, later(l.probing[0].due, q.freshPace.at)))
+		}
+		if len(l.again) > 0 && !waiting {
+			consider(later(l.full, later(l.again[0].due, q.repeatedPace.at)))
+		}
 	}
 	return at.Sub(now), ok
 }
@@ -187,6 +279,9 @@ func (p *pace) ready(now time.Time) bool { return !now.Before(p.at) }
 
 func (p *pace) use(now time.Time) { p.at = later(p.at, now.Add(-slack)).Add(p.every) }
 
+// forget takes back the last use.
+func (p *pace) forget() { p.at = p.at.Add(-p.every) }
+
 func (p *pace) hold(until time.Time) { p.at = later(p.at, until) }
 
 func later(a, b time.Time) time.Time {
@@ -196,28 +291,38 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// byDue is a heap of bursts, the one due first on top; ties go by address.
+// byDue is a heap of bursts, the one that goes first on top.
 type byDue []burst
 
-// ready reports whether the first is due.
-func (h byDue) ready(now time.Time) bool { return len(h) > 0 && !now.Before(h[0].due) }
+// ready reports whether there is a first and it is due.
+func (h *byDue) ready(now time.Time) bool { return h != nil && !now.Before((*h)[0].due) }
 
-// at is when the first can be had, at that pace.
-func (h byDue) at(p pace) time.Time {
-	if h[0].over() {
-		return h[0].due
+// take takes the first if the pace allows it.
+func (h *byDue) take(p *pace, now time.Time) (b burst, ok bool) {
+	if !p.ready(now) {
+		return burst{}, false
 	}
-	return later(h[0].due, p.at)
+	p.use(now)
+	return heap.Pop(h).(burst), true
+}
+
+// sweep drops those whose holding is gone.
+func (h *byDue) sweep() {
+	*h = slices.DeleteFunc(*h, func(b burst) bool { return b.holding.gone.Load() })
+	heap.Init(h)
+}
+
+// sooner returns the heap whose first goes first. The other may be empty, and first nil.
+func sooner(first, other *byDue) *byDue {
+	if len(*other) > 0 && (first == nil || (*other)[0].before(&(*first)[0])) {
+		return other
+	}
+	return first
 }
 
 func (h byDue) Len() int { return len(h) }
 
-func (h byDue) Less(i, j int) bool {
-	if !h[i].due.Equal(h[j].due) {
-		return h[i].due.Before(h[j].due)
-	}
-	return h[i].holding.ip.Less(h[j].holding.ip)
-}
+func (h byDue) Less(i, j int) bool { return h[i].before(&h[j]) }
 
 func (h byDue) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 

@@ -91,9 +91,9 @@ func (s *sender) one(b burst, now time.Time, out []byte) {
 	switch {
 	case !held: // withdrawn, or done
 	case errors.Is(err, errAsleep):
-		s.queue.postpone(b, now, nap)
+		s.queue.postpone(b, now)
 	case err != nil && busy(err):
-		s.queue.postpone(b, now, breather)
+		s.queue.full(b, now)
 	case err != nil && b.probe: // nobody can have heard it
 		s.queue.retry(b, now)
 	default:
