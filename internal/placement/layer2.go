@@ -66,6 +66,7 @@ type memory struct {
 	outdone  time.Time // since when its owner serves it, and another node would do better; zero: none would
 	used     bool      // a node of ours has announced it
 	owner    string    // whose claim stood last
+	latest   time.Time // the latest Since of all claims that were ever heard of
 }
 
 // NewLayer2 returns an elector that has claimed nothing.
@@ -379,6 +380,9 @@ func (p *pass) standOne(a *address) {
 	winner := a.claims[0]
 	for _, c := range a.claims {
 		a.memory.used = a.memory.used || c.claim.Phase == Announcing
+		if c.claim.Since.After(a.memory.latest) {
+			a.memory.latest = c.claim.Since
+		}
 	}
 	if winner.claim.Phase == Taken {
 		a.memory.used = false // whoever has it next looks for the stranger, too

@@ -245,6 +245,7 @@ func TestStories(t *testing.T) {
 		return func(f *Facts) { s.IP = one; f.Standings = []*Standing{&s} }
 	}
 	nobody := func(f *Facts) { others(f, nil) }
+	ahead := start.AddDate(20, 0, 0)
 	mine := []act{
 		{"n1 is the only one that may", func(f *Facts) { f.Advertisements[0].Nodes = set("n1") }, 0, "Pending (probe)"},
 		{"nobody answers the probe", stands(Standing{Phase: Announcing}), time.Second, "Announcing"},
@@ -271,6 +272,19 @@ func TestStories(t *testing.T) {
 			{"n2 has taken it over", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour), After: "n1"}), 0, "Pending to n2 (silent)"}}},
 		{"unless who says so was cut off", []act{
 			{"n2 has taken it over", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour), After: "n1", Weak: true}), 0, "Announcing"}}},
+		{"so has n2, when it is n1 who has held it for dead, although n2's clock is ahead", []act{
+			{"n2 has taken it over", has("n2", Claim{Phase: Announcing, Since: ahead, After: "n1"}), 0, "Pending to n2 (silent)"},
+			{"n2 is held for dead", func(f *Facts) {
+				f.Advertisements[0].Nodes, f.Members = set("n1", "n2"), []string{"n1", "n3"}
+				nobody(f)
+			}, conceding, "Announcing"},
+			{"it is not", func(f *Facts) {
+				f.Members = []string{"n1", "n2", "n3"}
+				has("n2", Claim{Phase: Announcing, Since: ahead, After: "n1"})(f)
+			}, time.Second, "Announcing"}}},
+		{"an older claim gives in to one that is made all the same", []act{
+			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing"},
+			{"a while", nil, defying, "Pending to n2 (silent)"}}},
 		{"who stood still is not sure", []act{
 			{"the process stops, and goes on", func(f *Facts) { f.Stood = true }, 0, "Announcing weak"},
 			{"n2 has taken it", func(f *Facts) { f.Stood = false; has("n2", Claim{Phase: Announcing, Since: start.Add(time.Minute)})(f) }, 0, "Pending weak to n2 (silent)"}}},
@@ -369,6 +383,58 @@ func TestStories(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSince: a claim is later than any other on the address that was heard of, whatever the clock says.
+func TestSince(t *testing.T) {
+	one := ip("10.0.0.1")
+	for _, tc := range []struct {
+		name  string
+		heard []time.Time // of n2's claims, one after the other
+		want  time.Time
+	}{
+		{"none", nil, start},
+		{"an earlier one", []time.Time{start.Add(-time.Hour)}, start},
+		{"one as old", []time.Time{start}, start.Add(time.Millisecond)},
+		{"a later one", []time.Time{start.Add(time.Hour)}, start.Add(time.Hour + time.Millisecond)},
+		{"one of years later, and an earlier one", []time.Time{start.AddDate(50, 0, 0), start}, start.AddDate(50, 0, 0).Add(time.Millisecond)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{one}, Served: true}), audited(t, Options{})
+			f.Advertisements[0].Nodes = set("n2")
+			for _, since := range tc.heard {
+				f.Reports = maps.Clone(f.Reports)
+				f.Reports["n2"] = Report{Interfaces: f.Reports["n2"].Interfaces, Claims: []*Claim{{IP: one, Since: since, Phase: Announcing}}}
+				l.Decide(f)
+			}
+			f = anew(f)
+			f.Advertisements[0].Nodes, f.Members = set("n1"), []string{"n1", "n3"}
+			if d := l.Decide(f); len(d.Claims) != 1 || !d.Claims[0].Since.Equal(tc.want) {
+				t.Errorf("%d claims, on %+v, want one since %s", len(d.Claims), d.Verdicts[0], tc.want)
+			}
+		})
+	}
+}
+
+// TestDefiedByOneAsOld: of two claims that began at once, the one gives in whose node does not hold that the other may not
+// have the address.
+func TestDefiedByOneAsOld(t *testing.T) {
+	one := ip("10.0.0.1")
+	for affinity("n1", one) < affinity("n2", one) { // n1's is to stand
+		one = one.Next()
+	}
+	f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{one}, Served: true}), audited(t, Options{Rebalance: RebalanceOff})
+	f.Members, f.Advertisements[0].Nodes = []string{"n1", "n2"}, set("n1")
+	l.Decide(f)
+	f = anew(f)
+	f.Advertisements[0].Nodes, f.Standings = set("n1", "n2"), []*Standing{{IP: one, Phase: Announcing}}
+	f.Reports["n2"] = Report{Interfaces: f.Reports["n2"].Interfaces, Claims: []*Claim{{IP: one, Since: start, Phase: Announcing}}}
+	for _, want := range []string{"Announcing", "Pending to n2 (silent)"} {
+		if got := show(l.Decide(f)); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+		f.Now = f.Now.Add(defying)
 	}
 }
 

@@ -28,7 +28,7 @@ type own struct {
 	named      time.Time // when the successor was named
 	refused    string    // a successor that did not take it
 	rivals     []string  // the others that claimed it at the last decision
-	defied     time.Time // since when one of them has not let go, although our claim is older; zero: none
+	defied     time.Time // since when one of them has not let go, although our claim is no younger; zero: none
 	conceded   time.Time // since when another's claim stands; zero: ours does
 	rivalOn    string    // the interface that Rival was heard on
 	suspect    suspect
@@ -167,7 +167,7 @@ func (p *pass) mine(a *address) bool {
 
 // claim claims an address. What a node of ours has announced before is not probed.
 func (p *pass) claim(a *address) {
-	o := &own{Claim: Claim{IP: a.ip, Since: p.Now.UTC().Truncate(time.Millisecond), Phase: Announcing}}
+	o := &own{Claim: Claim{IP: a.ip, Since: p.since(a), Phase: Announcing}}
 	change := Change{IP: a.ip, Cause: New}
 	if a.memory.used {
 		change.Cause = Failover
@@ -196,6 +196,15 @@ func (p *pass) claim(a *address) {
 	a.claims = slices.Insert(a.claims, 0, claimant{node: p.Self, claim: &o.Claim})
 	a.memory.used = a.memory.used || o.Phase == Announcing
 	p.decision.Taken = append(p.decision.Taken, change)
+}
+
+// since is when a claim made now begins: later than all that were heard of. Clocks differ, and may be set back.
+func (p *pass) since(a *address) time.Time {
+	now, next := p.Now.UTC().Truncate(time.Millisecond), a.memory.latest.Add(time.Millisecond)
+	if now.Before(next) {
+		return next
+	}
+	return now
 }
 
 // follow brings a claim of ours up to date with who owns the address.
@@ -247,10 +256,10 @@ func (p *pass) keep(a *address, o *own, rivals []string) {
 
 // defied reports whether another node goes on claiming an address of ours, and makes it the owner: it must hold
 // that we may not have the address, and know what we don't, as the API server is away for us. Of the two, it is
-// always the one with the older claim that gives in.
+// always the one with the older claim that gives in; of two as old, the one that holds the other for able.
 func (p *pass) defied(a *address, o *own) bool {
 	i := slices.IndexFunc(a.claims, func(c claimant) bool {
-		return c.node != p.Self && a.group.has(c.node) && c.claim.Successor == "" && c.claim.underWay() && (o.Weak || !c.claim.Weak) && c.claim.Since.After(o.Since)
+		return c.node != p.Self && a.group.has(c.node) && c.claim.Successor == "" && c.claim.underWay() && (o.Weak || !c.claim.Weak) && !c.claim.Since.Before(o.Since)
 	})
 	switch due := o.defied.Add(defying); {
 	case i < 0 || o.Successor != "":
