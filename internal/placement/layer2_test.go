@@ -201,7 +201,7 @@ type act struct {
 	what   string
 	change func(f *Facts)
 	after  time.Duration
-	claim  string // as show prints it
+	claim  string // as show prints it; and whether it is announced again
 }
 
 // show prints the first claim of a decision, and whether it is announced.
@@ -265,13 +265,37 @@ func TestStories(t *testing.T) {
 				nobody(f)
 			}, 10 * time.Millisecond, "Announcing"}}},
 		{"a younger one does not", []act{
-			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing"}}},
+			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing, again"}}},
+		{"and who has given in was perhaps the last to announce it", []act{
+			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing, again"},
+			{"it goes on", nil, defying / 2, "Announcing"},
+			{"it has given in", has("n2", Claim{Phase: Pending, Since: start.Add(time.Hour), Successor: "n1"}), 0, "Announcing, again"},
+			{"it says so for a while", nobody, conceding, "Announcing"}}},
+		{"or is about to, and waits for us", []act{
+			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing, again"},
+			{"it may not have it any more", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour), Successor: "n1"}), 0, "Announcing, again"},
+			{"it has let go", nobody, conceding, "Announcing"}}},
+		{"or has died", []act{
+			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing, again"},
+			{"n2 is dead", func(f *Facts) { f.Members = []string{"n1", "n3"}; nobody(f) }, defying / 2, "Announcing, again"},
+			{"a while", nil, time.Minute, "Announcing"}}},
+		{"or says no more than that it has given in", []act{
+			{"n2 has claimed it, too", has("n2", Claim{Phase: Pending, Since: start.Add(time.Hour), Successor: "n1"}), 0, "Announcing, again"},
+			{"it says so for a while", nobody, conceding, "Announcing"}}},
+		{"but who hands it over was not", []act{
+			{"n1 may not own it", func(f *Facts) { f.Advertisements[0].Nodes = set("n2") }, 0, "Announcing to n2"},
+			{"n2 has it", has("n2", Claim{Phase: Announcing, Since: start}), handing, "-"},
+			{"n2 hands it over", func(f *Facts) {
+				f.Advertisements[0].Nodes = set("n1")
+				has("n2", Claim{Phase: Announcing, Since: start, Successor: "n1"})(f)
+			}, time.Minute, "Announcing"},
+			{"n2 has let go", nobody, handing, "Announcing"}}},
 		{"nor does a weak one", []act{
-			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(-time.Hour), Weak: true}), 0, "Announcing"}}},
+			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(-time.Hour), Weak: true}), 0, "Announcing, again"}}},
 		{"who was held for dead has lost it, although its claim is older", []act{
 			{"n2 has taken it over", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour), After: "n1"}), 0, "Pending to n2 (silent)"}}},
 		{"unless who says so was cut off", []act{
-			{"n2 has taken it over", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour), After: "n1", Weak: true}), 0, "Announcing"}}},
+			{"n2 has taken it over", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour), After: "n1", Weak: true}), 0, "Announcing, again"}}},
 		{"so has n2, when it is n1 who has held it for dead, although n2's clock is ahead", []act{
 			{"n2 has taken it over", has("n2", Claim{Phase: Announcing, Since: ahead, After: "n1"}), 0, "Pending to n2 (silent)"},
 			{"n2 is held for dead", func(f *Facts) {
@@ -281,12 +305,12 @@ func TestStories(t *testing.T) {
 			{"it is not", func(f *Facts) {
 				f.Members = []string{"n1", "n2", "n3"}
 				has("n2", Claim{Phase: Announcing, Since: ahead, After: "n1"})(f)
-			}, time.Second, "Announcing"}}},
+			}, time.Second, "Announcing, again"}}},
 		{"an older claim gives in to one that is made all the same", []act{
-			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing"},
+			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing, again"},
 			{"a while", nil, defying, "Pending to n2 (silent)"}}},
 		{"who stood still is not sure", []act{
-			{"the process stops, and goes on", func(f *Facts) { f.Stood = true }, 0, "Announcing weak"},
+			{"the process stops, and goes on", func(f *Facts) { f.Stood = true }, 0, "Announcing weak, again"},
 			{"n2 has taken it", func(f *Facts) { f.Stood = false; has("n2", Claim{Phase: Announcing, Since: start.Add(time.Minute)})(f) }, 0, "Pending weak to n2 (silent)"}}},
 		{"one that a stranger stopped loses to one that is announced", []act{
 			{"a stranger is found after all", stands(Standing{Phase: Taken, Rival: MAC{7}}), 0, "Taken"},
@@ -298,7 +322,7 @@ func TestStories(t *testing.T) {
 			{"n1 may", func(f *Facts) { f.Advertisements[0].Nodes = set("n1", "n2") }, 0, "-"},
 			{"n2 is dead", func(f *Facts) { f.Members = []string{"n1", "n3"}; nobody(f) }, 0, "Pending (probe)"}}},
 		{"and is sure again when nobody has taken it", []act{
-			{"the process stops, and goes on", func(f *Facts) { f.Stood = true }, 0, "Announcing weak"},
+			{"the process stops, and goes on", func(f *Facts) { f.Stood = true }, 0, "Announcing weak, again"},
 			{"nobody has it", func(f *Facts) { f.Stood = false }, recovering, "Announcing"}}},
 		{"who is alone is not sure", []act{
 			{"n2 and n3 are gone", func(f *Facts) { f.Members = []string{"n1"} }, 0, "Announcing weak"}}},
@@ -373,12 +397,18 @@ func TestStories(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{one}, Served: true}), audited(t, Options{Rebalance: RebalanceOff, Recheck: 30 * time.Second})
+			var before Decision
 			for _, a := range slices.Concat(mine, tc.acts) {
 				if f = anew(f); a.change != nil {
 					a.change(&f)
 				}
 				f.Now = f.Now.Add(a.after)
-				if got := show(l.Decide(f)); got != a.claim {
+				d := l.Decide(f)
+				got := show(d)
+				if len(before.Announcements) > 0 && len(d.Announcements) > 0 && d.Announcements[0].Round != before.Announcements[0].Round {
+					got += ", again"
+				}
+				if before = d; got != a.claim {
 					t.Fatalf("%s: %s, want %s", a.what, got, a.claim)
 				}
 			}

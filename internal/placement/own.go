@@ -27,12 +27,18 @@ type own struct {
 	probe      Probe
 	named      time.Time // when the successor was named
 	refused    string    // a successor that did not take it
-	rivals     []string  // the others that claimed it at the last decision
+	rivals     []rival   // the others that claimed it at the last decision
 	defied     time.Time // since when one of them has not let go, although our claim is no younger; zero: none
 	conceded   time.Time // since when another's claim stands; zero: ours does
 	rivalOn    string    // the interface that Rival was heard on
 	suspect    suspect
 	recheck    time.Time // when to probe again what a stranger uses
+}
+
+// rival is another node with a claim on an address of ours.
+type rival struct {
+	node  string
+	holds bool // it has neither let go nor named a successor
 }
 
 // weaken marks the claims of a node that may have missed something, until it has been among its peers for a
@@ -241,9 +247,8 @@ func (p *pass) waits(a *address) bool {
 }
 
 // keep goes on with a claim that stands.
-func (p *pass) keep(a *address, o *own, rivals []string) {
-	added := slices.ContainsFunc(rivals, func(r string) bool { return !slices.Contains(o.rivals, r) })
-	if o.Phase == Announcing && (added || p.Stood) {
+func (p *pass) keep(a *address, o *own, rivals []rival) {
+	if o.Phase == Announcing && (p.Stood || contested(o.rivals, rivals)) {
 		p.again(o) // others may have announced it meanwhile
 	}
 	switch {
@@ -277,13 +282,22 @@ func (p *pass) defied(a *address, o *own) bool {
 }
 
 // rivals are the others that have a claim on an address: they may have announced it beside us.
-func (p *pass) rivals(a *address) (nodes []string) {
+func (p *pass) rivals(a *address) (list []rival) {
 	for _, c := range a.claims {
 		if c.node != p.Self {
-			nodes = append(nodes, c.node)
+			list = append(list, rival{node: c.node, holds: c.claim.Successor == ""})
 		}
 	}
-	return nodes
+	return list
+}
+
+// contested reports whether the word of a node may have been the last on the wire: it has come to claim the address,
+// or it claimed it, and lets go or is gone. Who hands it over to us and then goes is none of those.
+func contested(before, now []rival) bool {
+	return slices.ContainsFunc(now, func(r rival) bool { return !slices.Contains(before, r) }) ||
+		slices.ContainsFunc(before, func(r rival) bool {
+			return r.holds && !slices.ContainsFunc(now, func(n rival) bool { return n.node == r.node })
+		})
 }
 
 // await gives a move up when its successor does not take the address.
