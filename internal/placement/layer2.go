@@ -39,6 +39,7 @@ type Layer2 struct {
 	moved     time.Time                             // when an address was last seen on the move
 	weak      time.Time                             // when what we have claimed last became weak
 	apart     bool                                  // whether we were cut off at the last decision
+	regained  time.Time                             // when we saw somebody again while we were, with claims to be announced anew; zero: none
 	round     uint64
 
 	// What follows can be found anew, and is by a whole pass.

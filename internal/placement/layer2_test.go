@@ -326,6 +326,28 @@ func TestStories(t *testing.T) {
 			{"nobody has it", func(f *Facts) { f.Stood = false }, recovering, "Announcing"}}},
 		{"who is alone is not sure", []act{
 			{"n2 and n3 are gone", func(f *Facts) { f.Members = []string{"n1"} }, 0, "Announcing weak"}}},
+		{"alone, and then again not, it announces what it still has: others may have done so", []act{
+			{"n2 and n3 are gone", func(f *Facts) { f.Members = []string{"n1"} }, 0, "Announcing weak"},
+			{"n3 is there again, n2 has died", func(f *Facts) { f.Members = []string{"n1", "n3"} }, time.Minute, "Announcing weak"},
+			{"not at once", nil, recovering - 1, "Announcing weak"},
+			{"a while later", nil, 1, "Announcing, again"},
+			{"once", nil, time.Minute, "Announcing"}}},
+		{"also when most are still elsewhere", []act{
+			{"all others are gone", func(f *Facts) { f.Members, f.Known = []string{"n1"}, 7 }, 0, "Announcing weak"},
+			{"n3 is there again", func(f *Facts) { f.Members = []string{"n1", "n3"} }, time.Minute, "Announcing weak"},
+			{"so is n2", func(f *Facts) { f.Members = []string{"n1", "n2", "n3"} }, recovering - 1, "Announcing weak"},
+			{"for both of them", nil, 1, "Announcing weak, again"},
+			{"once", nil, recovering, "Announcing weak"},
+			{"n2 goes", func(f *Facts) { f.Members = []string{"n1", "n3"} }, time.Minute, "Announcing weak"},
+			{"a while", nil, recovering, "Announcing weak"},
+			{"n2 comes back", func(f *Facts) { f.Members = []string{"n1", "n2", "n3"} }, time.Minute, "Announcing weak"},
+			{"a while later", nil, recovering, "Announcing weak, again"}}},
+		{"but not what it is handing over", []act{
+			{"all others are gone", func(f *Facts) { f.Members, f.Known = []string{"n1"}, 7 }, 0, "Announcing weak"},
+			{"n3 is there again", func(f *Facts) { f.Members = []string{"n1", "n3"} }, time.Minute, "Announcing weak"},
+			{"it may have it now", func(f *Facts) { f.Advertisements[0].Nodes = set("n3") }, recovering - handing/2, "Announcing weak to n3"},
+			{"a while", nil, handing / 2, "Announcing weak to n3"},
+			{"n3 claims it", has("n3", Claim{Phase: Announcing, Since: start}), handing, "-"}}},
 		{"handed over when it may not own it, until the successor is heard", []act{
 			{"only n3 may now", func(f *Facts) { f.Advertisements[0].Nodes = set("n3") }, 0, "Announcing to n3"},
 			{"n3 claims it", has("n3", Claim{Phase: Announcing, Since: start}), 100 * time.Millisecond, "Announcing to n3"},

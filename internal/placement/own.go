@@ -42,7 +42,8 @@ type rival struct {
 }
 
 // weaken marks the claims of a node that may have missed something, until it has been among its peers for a
-// while.
+// while. What such a node still announces a while after it sees somebody again it announces anew: not at once, for
+// most of it others have, and not for each who comes.
 func (p *pass) weaken() {
 	cutOff := p.CutOff()
 	if p.Stood || cutOff || p.apart {
@@ -50,11 +51,15 @@ func (p *pass) weaken() {
 	}
 	p.apart = cutOff
 	recovered := p.Now.Sub(p.weak) >= recovering
+	regained := !p.regained.IsZero() && p.Now.Sub(p.regained) >= recovering
 	waiting := false
 	for _, a := range p.work {
 		o := a.own
 		if o == nil {
 			continue
+		}
+		if regained && o.Weak && o.Phase == Announcing && o.Successor == "" {
+			p.again(o) // those on the other side may have had it, and have gone before we heard of it
 		}
 		switch {
 		case p.Stood || cutOff:
@@ -66,6 +71,22 @@ func (p *pass) weaken() {
 	}
 	if waiting && !cutOff {
 		p.wakeAt(p.weak.Add(recovering))
+	}
+	if regained {
+		p.regained = time.Time{}
+	}
+	if !p.regained.IsZero() {
+		p.wakeAt(p.regained.Add(recovering))
+	}
+}
+
+// regain notes when one whom a node that was cut off did not see has come back.
+func (p *pass) regain() {
+	if !p.apart || !p.regained.IsZero() {
+		return
+	}
+	if slices.ContainsFunc(p.Members, func(m string) bool { return !slices.Contains(p.seen.members, m) }) {
+		p.regained = p.Now
 	}
 }
 
