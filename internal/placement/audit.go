@@ -23,7 +23,7 @@ func (l *Layer2) audit(f Facts) (Decision, string) {
 func (l *Layer2) twin() *Layer2 {
 	t := NewLayer2(l.options)
 	t.options.Audit = nil
-	t.quiet, t.moved, t.weak, t.apart, t.round = l.quiet, l.moved, l.weak, l.apart, l.round
+	t.quiet, t.moved, t.weak, t.apart, t.regained, t.round = l.quiet, l.moved, l.weak, l.apart, l.regained, l.round
 	t.seen.now, t.seen.members = l.seen.now, l.seen.members
 	t.known = l.flushed()
 	for ip, c := range l.checking {
@@ -91,9 +91,9 @@ func firstDifference[T any](what string, list, want []T, same func(T, T) bool) s
 func (l *Layer2) differs(w *Layer2) string {
 	known, wanted := l.flushed(), w.flushed()
 	switch {
-	case !l.quiet.Equal(w.quiet), !l.moved.Equal(w.moved), !l.weak.Equal(w.weak), l.apart != w.apart, l.round != w.round:
-		return fmt.Sprintf("quiet since %s, moved at %s, weak since %s, apart %v, round %d; a whole pass comes to %s, %s, %s, %v, %d",
-			l.quiet, l.moved, l.weak, l.apart, l.round, w.quiet, w.moved, w.weak, w.apart, w.round)
+	case !l.quiet.Equal(w.quiet), !l.moved.Equal(w.moved), !l.weak.Equal(w.weak), l.apart != w.apart, !l.regained.Equal(w.regained), l.round != w.round:
+		return fmt.Sprintf("quiet since %s, moved at %s, weak since %s, apart %v, regained at %s, round %d; a whole pass comes to %s, %s, %s, %v, %s, %d",
+			l.quiet, l.moved, l.weak, l.apart, l.regained, l.round, w.quiet, w.moved, w.weak, w.apart, w.regained, w.round)
 	case !maps.EqualFunc(known, wanted, func(a, b map[netip.Prefix]time.Time) bool { return maps.EqualFunc(a, b, time.Time.Equal) }):
 		return fmt.Sprintf("knows the subnets %v, a whole pass %v", known, wanted)
 	case !maps.EqualFunc(l.checking, w.checking, func(a, b *check) bool { return *a == *b }):

@@ -31,8 +31,10 @@ func (r Report) Weakened() Report {
 // A Claim is a node's word that it owns an address: it announces it, or is about to.
 type Claim struct {
 	IP netip.Addr
-	// Since is when the claim began, in whole milliseconds of UTC, by the clock of the node that made it;
-	// a successor named by Successor goes on with the time of its predecessor.
+	// Since is when the claim began, in whole milliseconds of UTC, by the clock of the node that made it, but
+	// later than all claims on the address that the node had heard of, however far the clocks differ: it is for
+	// telling which of two claims was made first, and for people. A successor named by Successor goes on with
+	// the time of its predecessor.
 	Since time.Time
 	// Weak says that the node may have missed that others took the address over: it was cut off from most
 	// of the others, or stood still.

@@ -120,7 +120,7 @@ func (a *address) restless() bool {
 func (a *address) changed(was *before) bool {
 	m, w := &a.memory, &was.memory
 	return m.expected != w.expected || !m.until.Equal(w.until) || !slices.Equal(m.missed, w.missed) || !m.stranded.Equal(w.stranded) ||
-		!m.outdone.Equal(w.outdone) || m.used != w.used || m.owner != w.owner || !a.own.same(was.own)
+		!m.outdone.Equal(w.outdone) || m.used != w.used || m.owner != w.owner || !m.latest.Equal(w.latest) || !a.own.same(was.own)
 }
 
 func (o *own) same(w *own) bool {

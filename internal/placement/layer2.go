@@ -39,6 +39,7 @@ type Layer2 struct {
 	moved     time.Time                             // when an address was last seen on the move
 	weak      time.Time                             // when what we have claimed last became weak
 	apart     bool                                  // whether we were cut off at the last decision
+	regained  time.Time                             // when we saw somebody again while we were, with claims to be announced anew; zero: none
 	round     uint64
 
 	// What follows can be found anew, and is by a whole pass.
@@ -66,6 +67,7 @@ type memory struct {
 	outdone  time.Time // since when its owner serves it, and another node would do better; zero: none would
 	used     bool      // a node of ours has announced it
 	owner    string    // whose claim stood last
+	latest   time.Time // the latest Since of all claims that were ever heard of
 }
 
 // NewLayer2 returns an elector that has claimed nothing.
@@ -379,6 +381,9 @@ func (p *pass) standOne(a *address) {
 	winner := a.claims[0]
 	for _, c := range a.claims {
 		a.memory.used = a.memory.used || c.claim.Phase == Announcing
+		if c.claim.Since.After(a.memory.latest) {
+			a.memory.latest = c.claim.Since
+		}
 	}
 	if winner.claim.Phase == Taken {
 		a.memory.used = false // whoever has it next looks for the stranger, too

@@ -201,7 +201,7 @@ type act struct {
 	what   string
 	change func(f *Facts)
 	after  time.Duration
-	claim  string // as show prints it
+	claim  string // as show prints it; and whether it is announced again
 }
 
 // show prints the first claim of a decision, and whether it is announced.
@@ -245,6 +245,7 @@ func TestStories(t *testing.T) {
 		return func(f *Facts) { s.IP = one; f.Standings = []*Standing{&s} }
 	}
 	nobody := func(f *Facts) { others(f, nil) }
+	ahead := start.AddDate(20, 0, 0)
 	mine := []act{
 		{"n1 is the only one that may", func(f *Facts) { f.Advertisements[0].Nodes = set("n1") }, 0, "Pending (probe)"},
 		{"nobody answers the probe", stands(Standing{Phase: Announcing}), time.Second, "Announcing"},
@@ -264,15 +265,52 @@ func TestStories(t *testing.T) {
 				nobody(f)
 			}, 10 * time.Millisecond, "Announcing"}}},
 		{"a younger one does not", []act{
-			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing"}}},
+			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing, again"}}},
+		{"and who has given in was perhaps the last to announce it", []act{
+			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing, again"},
+			{"it goes on", nil, defying / 2, "Announcing"},
+			{"it has given in", has("n2", Claim{Phase: Pending, Since: start.Add(time.Hour), Successor: "n1"}), 0, "Announcing, again"},
+			{"it says so for a while", nobody, conceding, "Announcing"}}},
+		{"or is about to, and waits for us", []act{
+			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing, again"},
+			{"it may not have it any more", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour), Successor: "n1"}), 0, "Announcing, again"},
+			{"it has let go", nobody, conceding, "Announcing"}}},
+		{"or has died", []act{
+			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing, again"},
+			{"n2 is dead", func(f *Facts) { f.Members = []string{"n1", "n3"}; nobody(f) }, defying / 2, "Announcing, again"},
+			{"a while", nil, time.Minute, "Announcing"}}},
+		{"or says no more than that it has given in", []act{
+			{"n2 has claimed it, too", has("n2", Claim{Phase: Pending, Since: start.Add(time.Hour), Successor: "n1"}), 0, "Announcing, again"},
+			{"it says so for a while", nobody, conceding, "Announcing"}}},
+		{"but who hands it over was not", []act{
+			{"n1 may not own it", func(f *Facts) { f.Advertisements[0].Nodes = set("n2") }, 0, "Announcing to n2"},
+			{"n2 has it", has("n2", Claim{Phase: Announcing, Since: start}), handing, "-"},
+			{"n2 hands it over", func(f *Facts) {
+				f.Advertisements[0].Nodes = set("n1")
+				has("n2", Claim{Phase: Announcing, Since: start, Successor: "n1"})(f)
+			}, time.Minute, "Announcing"},
+			{"n2 has let go", nobody, handing, "Announcing"}}},
 		{"nor does a weak one", []act{
-			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(-time.Hour), Weak: true}), 0, "Announcing"}}},
+			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(-time.Hour), Weak: true}), 0, "Announcing, again"}}},
 		{"who was held for dead has lost it, although its claim is older", []act{
 			{"n2 has taken it over", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour), After: "n1"}), 0, "Pending to n2 (silent)"}}},
 		{"unless who says so was cut off", []act{
-			{"n2 has taken it over", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour), After: "n1", Weak: true}), 0, "Announcing"}}},
+			{"n2 has taken it over", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour), After: "n1", Weak: true}), 0, "Announcing, again"}}},
+		{"so has n2, when it is n1 who has held it for dead, although n2's clock is ahead", []act{
+			{"n2 has taken it over", has("n2", Claim{Phase: Announcing, Since: ahead, After: "n1"}), 0, "Pending to n2 (silent)"},
+			{"n2 is held for dead", func(f *Facts) {
+				f.Advertisements[0].Nodes, f.Members = set("n1", "n2"), []string{"n1", "n3"}
+				nobody(f)
+			}, conceding, "Announcing"},
+			{"it is not", func(f *Facts) {
+				f.Members = []string{"n1", "n2", "n3"}
+				has("n2", Claim{Phase: Announcing, Since: ahead, After: "n1"})(f)
+			}, time.Second, "Announcing, again"}}},
+		{"an older claim gives in to one that is made all the same", []act{
+			{"n2 claims it, too", has("n2", Claim{Phase: Announcing, Since: start.Add(time.Hour)}), 0, "Announcing, again"},
+			{"a while", nil, defying, "Pending to n2 (silent)"}}},
 		{"who stood still is not sure", []act{
-			{"the process stops, and goes on", func(f *Facts) { f.Stood = true }, 0, "Announcing weak"},
+			{"the process stops, and goes on", func(f *Facts) { f.Stood = true }, 0, "Announcing weak, again"},
 			{"n2 has taken it", func(f *Facts) { f.Stood = false; has("n2", Claim{Phase: Announcing, Since: start.Add(time.Minute)})(f) }, 0, "Pending weak to n2 (silent)"}}},
 		{"one that a stranger stopped loses to one that is announced", []act{
 			{"a stranger is found after all", stands(Standing{Phase: Taken, Rival: MAC{7}}), 0, "Taken"},
@@ -284,10 +322,32 @@ func TestStories(t *testing.T) {
 			{"n1 may", func(f *Facts) { f.Advertisements[0].Nodes = set("n1", "n2") }, 0, "-"},
 			{"n2 is dead", func(f *Facts) { f.Members = []string{"n1", "n3"}; nobody(f) }, 0, "Pending (probe)"}}},
 		{"and is sure again when nobody has taken it", []act{
-			{"the process stops, and goes on", func(f *Facts) { f.Stood = true }, 0, "Announcing weak"},
+			{"the process stops, and goes on", func(f *Facts) { f.Stood = true }, 0, "Announcing weak, again"},
 			{"nobody has it", func(f *Facts) { f.Stood = false }, recovering, "Announcing"}}},
 		{"who is alone is not sure", []act{
 			{"n2 and n3 are gone", func(f *Facts) { f.Members = []string{"n1"} }, 0, "Announcing weak"}}},
+		{"alone, and then again not, it announces what it still has: others may have done so", []act{
+			{"n2 and n3 are gone", func(f *Facts) { f.Members = []string{"n1"} }, 0, "Announcing weak"},
+			{"n3 is there again, n2 has died", func(f *Facts) { f.Members = []string{"n1", "n3"} }, time.Minute, "Announcing weak"},
+			{"not at once", nil, recovering - 1, "Announcing weak"},
+			{"a while later", nil, 1, "Announcing, again"},
+			{"once", nil, time.Minute, "Announcing"}}},
+		{"also when most are still elsewhere", []act{
+			{"all others are gone", func(f *Facts) { f.Members, f.Known = []string{"n1"}, 7 }, 0, "Announcing weak"},
+			{"n3 is there again", func(f *Facts) { f.Members = []string{"n1", "n3"} }, time.Minute, "Announcing weak"},
+			{"so is n2", func(f *Facts) { f.Members = []string{"n1", "n2", "n3"} }, recovering - 1, "Announcing weak"},
+			{"for both of them", nil, 1, "Announcing weak, again"},
+			{"once", nil, recovering, "Announcing weak"},
+			{"n2 goes", func(f *Facts) { f.Members = []string{"n1", "n3"} }, time.Minute, "Announcing weak"},
+			{"a while", nil, recovering, "Announcing weak"},
+			{"n2 comes back", func(f *Facts) { f.Members = []string{"n1", "n2", "n3"} }, time.Minute, "Announcing weak"},
+			{"a while later", nil, recovering, "Announcing weak, again"}}},
+		{"but not what it is handing over", []act{
+			{"all others are gone", func(f *Facts) { f.Members, f.Known = []string{"n1"}, 7 }, 0, "Announcing weak"},
+			{"n3 is there again", func(f *Facts) { f.Members = []string{"n1", "n3"} }, time.Minute, "Announcing weak"},
+			{"it may have it now", func(f *Facts) { f.Advertisements[0].Nodes = set("n3") }, recovering - handing/2, "Announcing weak to n3"},
+			{"a while", nil, handing / 2, "Announcing weak to n3"},
+			{"n3 claims it", has("n3", Claim{Phase: Announcing, Since: start}), handing, "-"}}},
 		{"handed over when it may not own it, until the successor is heard", []act{
 			{"only n3 may now", func(f *Facts) { f.Advertisements[0].Nodes = set("n3") }, 0, "Announcing to n3"},
 			{"n3 claims it", has("n3", Claim{Phase: Announcing, Since: start}), 100 * time.Millisecond, "Announcing to n3"},
@@ -359,16 +419,74 @@ func TestStories(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{one}, Served: true}), audited(t, Options{Rebalance: RebalanceOff, Recheck: 30 * time.Second})
+			var before Decision
 			for _, a := range slices.Concat(mine, tc.acts) {
 				if f = anew(f); a.change != nil {
 					a.change(&f)
 				}
 				f.Now = f.Now.Add(a.after)
-				if got := show(l.Decide(f)); got != a.claim {
+				d := l.Decide(f)
+				got := show(d)
+				if len(before.Announcements) > 0 && len(d.Announcements) > 0 && d.Announcements[0].Round != before.Announcements[0].Round {
+					got += ", again"
+				}
+				if before = d; got != a.claim {
 					t.Fatalf("%s: %s, want %s", a.what, got, a.claim)
 				}
 			}
 		})
+	}
+}
+
+// TestSince: a claim is later than any other on the address that was heard of, whatever the clock says.
+func TestSince(t *testing.T) {
+	one := ip("10.0.0.1")
+	for _, tc := range []struct {
+		name  string
+		heard []time.Time // of n2's claims, one after the other
+		want  time.Time
+	}{
+		{"none", nil, start},
+		{"an earlier one", []time.Time{start.Add(-time.Hour)}, start},
+		{"one as old", []time.Time{start}, start.Add(time.Millisecond)},
+		{"a later one", []time.Time{start.Add(time.Hour)}, start.Add(time.Hour + time.Millisecond)},
+		{"one of years later, and an earlier one", []time.Time{start.AddDate(50, 0, 0), start}, start.AddDate(50, 0, 0).Add(time.Millisecond)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{one}, Served: true}), audited(t, Options{})
+			f.Advertisements[0].Nodes = set("n2")
+			for _, since := range tc.heard {
+				f.Reports = maps.Clone(f.Reports)
+				f.Reports["n2"] = Report{Interfaces: f.Reports["n2"].Interfaces, Claims: []*Claim{{IP: one, Since: since, Phase: Announcing}}}
+				l.Decide(f)
+			}
+			f = anew(f)
+			f.Advertisements[0].Nodes, f.Members = set("n1"), []string{"n1", "n3"}
+			if d := l.Decide(f); len(d.Claims) != 1 || !d.Claims[0].Since.Equal(tc.want) {
+				t.Errorf("%d claims, on %+v, want one since %s", len(d.Claims), d.Verdicts[0], tc.want)
+			}
+		})
+	}
+}
+
+// TestDefiedByOneAsOld: of two claims that began at once, the one gives in whose node does not hold that the other may not
+// have the address.
+func TestDefiedByOneAsOld(t *testing.T) {
+	one := ip("10.0.0.1")
+	for affinity("n1", one) < affinity("n2", one) { // n1's is to stand
+		one = one.Next()
+	}
+	f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{one}, Served: true}), audited(t, Options{Rebalance: RebalanceOff})
+	f.Members, f.Advertisements[0].Nodes = []string{"n1", "n2"}, set("n1")
+	l.Decide(f)
+	f = anew(f)
+	f.Advertisements[0].Nodes, f.Standings = set("n1", "n2"), []*Standing{{IP: one, Phase: Announcing}}
+	f.Reports["n2"] = Report{Interfaces: f.Reports["n2"].Interfaces, Claims: []*Claim{{IP: one, Since: start, Phase: Announcing}}}
+	for _, want := range []string{"Announcing", "Pending to n2 (silent)"} {
+		if got := show(l.Decide(f)); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+		f.Now = f.Now.Add(defying)
 	}
 }
 

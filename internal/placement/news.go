@@ -33,6 +33,7 @@ type heard struct {
 func (p *pass) takeIn(whole bool) {
 	if !slices.Equal(p.seen.members, p.Members) {
 		p.unsettled()
+		p.regain()
 	}
 	p.sortStandings()
 	p.turn++

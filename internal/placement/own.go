@@ -27,16 +27,23 @@ type own struct {
 	probe      Probe
 	named      time.Time // when the successor was named
 	refused    string    // a successor that did not take it
-	rivals     []string  // the others that claimed it at the last decision
-	defied     time.Time // since when one of them has not let go, although our claim is older; zero: none
+	rivals     []rival   // the others that claimed it at the last decision
+	defied     time.Time // since when one of them has not let go, although our claim is no younger; zero: none
 	conceded   time.Time // since when another's claim stands; zero: ours does
 	rivalOn    string    // the interface that Rival was heard on
 	suspect    suspect
 	recheck    time.Time // when to probe again what a stranger uses
 }
 
+// rival is another node with a claim on an address of ours.
+type rival struct {
+	node  string
+	holds bool // it has neither let go nor named a successor
+}
+
 // weaken marks the claims of a node that may have missed something, until it has been among its peers for a
-// while.
+// while. What such a node still announces a while after it sees somebody again it announces anew: not at once, for
+// most of it others have, and not for each who comes.
 func (p *pass) weaken() {
 	cutOff := p.CutOff()
 	if p.Stood || cutOff || p.apart {
@@ -44,11 +51,15 @@ func (p *pass) weaken() {
 	}
 	p.apart = cutOff
 	recovered := p.Now.Sub(p.weak) >= recovering
+	regained := !p.regained.IsZero() && p.Now.Sub(p.regained) >= recovering
 	waiting := false
 	for _, a := range p.work {
 		o := a.own
 		if o == nil {
 			continue
+		}
+		if regained && o.Weak && o.Phase == Announcing && o.Successor == "" {
+			p.again(o) // those on the other side may have had it, and have gone before we heard of it
 		}
 		switch {
 		case p.Stood || cutOff:
@@ -60,6 +71,22 @@ func (p *pass) weaken() {
 	}
 	if waiting && !cutOff {
 		p.wakeAt(p.weak.Add(recovering))
+	}
+	if regained {
+		p.regained = time.Time{}
+	}
+	if !p.regained.IsZero() {
+		p.wakeAt(p.regained.Add(recovering))
+	}
+}
+
+// regain notes when one whom a node that was cut off did not see has come back.
+func (p *pass) regain() {
+	if !p.apart || !p.regained.IsZero() {
+		return
+	}
+	if slices.ContainsFunc(p.Members, func(m string) bool { return !slices.Contains(p.seen.members, m) }) {
+		p.regained = p.Now
 	}
 }
 
@@ -167,7 +194,7 @@ func (p *pass) mine(a *address) bool {
 
 // claim claims an address. What a node of ours has announced before is not probed.
 func (p *pass) claim(a *address) {
-	o := &own{Claim: Claim{IP: a.ip, Since: p.Now.UTC().Truncate(time.Millisecond), Phase: Announcing}}
+	o := &own{Claim: Claim{IP: a.ip, Since: p.since(a), Phase: Announcing}}
 	change := Change{IP: a.ip, Cause: New}
 	if a.memory.used {
 		change.Cause = Failover
@@ -196,6 +223,15 @@ func (p *pass) claim(a *address) {
 	a.claims = slices.Insert(a.claims, 0, claimant{node: p.Self, claim: &o.Claim})
 	a.memory.used = a.memory.used || o.Phase == Announcing
 	p.decision.Taken = append(p.decision.Taken, change)
+}
+
+// since is when a claim made now begins: later than all that were heard of. Clocks differ, and may be set back.
+func (p *pass) since(a *address) time.Time {
+	now, next := p.Now.UTC().Truncate(time.Millisecond), a.memory.latest.Add(time.Millisecond)
+	if now.Before(next) {
+		return next
+	}
+	return now
 }
 
 // follow brings a claim of ours up to date with who owns the address.
@@ -232,9 +268,8 @@ func (p *pass) waits(a *address) bool {
 }
 
 // keep goes on with a claim that stands.
-func (p *pass) keep(a *address, o *own, rivals []string) {
-	added := slices.ContainsFunc(rivals, func(r string) bool { return !slices.Contains(o.rivals, r) })
-	if o.Phase == Announcing && (added || p.Stood) {
+func (p *pass) keep(a *address, o *own, rivals []rival) {
+	if o.Phase == Announcing && (p.Stood || contested(o.rivals, rivals)) {
 		p.again(o) // others may have announced it meanwhile
 	}
 	switch {
@@ -247,10 +282,10 @@ func (p *pass) keep(a *address, o *own, rivals []string) {
 
 // defied reports whether another node goes on claiming an address of ours, and makes it the owner: it must hold
 // that we may not have the address, and know what we don't, as the API server is away for us. Of the two, it is
-// always the one with the older claim that gives in.
+// always the one with the older claim that gives in; of two as old, the one that holds the other for able.
 func (p *pass) defied(a *address, o *own) bool {
 	i := slices.IndexFunc(a.claims, func(c claimant) bool {
-		return c.node != p.Self && a.group.has(c.node) && c.claim.Successor == "" && c.claim.underWay() && (o.Weak || !c.claim.Weak) && c.claim.Since.After(o.Since)
+		return c.node != p.Self && a.group.has(c.node) && c.claim.Successor == "" && c.claim.underWay() && (o.Weak || !c.claim.Weak) && !c.claim.Since.Before(o.Since)
 	})
 	switch due := o.defied.Add(defying); {
 	case i < 0 || o.Successor != "":
@@ -268,13 +303,22 @@ func (p *pass) defied(a *address, o *own) bool {
 }
 
 // rivals are the others that have a claim on an address: they may have announced it beside us.
-func (p *pass) rivals(a *address) (nodes []string) {
+func (p *pass) rivals(a *address) (list []rival) {
 	for _, c := range a.claims {
 		if c.node != p.Self {
-			nodes = append(nodes, c.node)
+			list = append(list, rival{node: c.node, holds: c.claim.Successor == ""})
 		}
 	}
-	return nodes
+	return list
+}
+
+// contested reports whether the word of a node may have been the last on the wire: it has come to claim the address,
+// or it claimed it, and lets go or is gone. Who hands it over to us and then goes is none of those.
+func contested(before, now []rival) bool {
+	return slices.ContainsFunc(now, func(r rival) bool { return !slices.Contains(before, r) }) ||
+		slices.ContainsFunc(before, func(r rival) bool {
+			return r.holds && !slices.ContainsFunc(now, func(n rival) bool { return n.node == r.node })
+		})
 }
 
 // await gives a move up when its successor does not take the address.
