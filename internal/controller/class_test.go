@@ -224,3 +224,79 @@ func TestBurstsOfTwoClasses(t *testing.T) {
 		owner[ip] = name.String()
 	}
 }
+
+// TestLeavesAClassThatHasEnded: what a Service held by a class that has no controller any more is free as soon as
+// the Service is seen to be no more, of a type without addresses, or ours; but not while it is of that class.
+func TestLeavesAClassThatHasEnded(t *testing.T) {
+	noClass := func(s *corev1.Service) { s.Spec.LoadBalancerClass = nil }
+	noMark := func(s *corev1.Service) { s.Status.Conditions = nil }
+	for name, tc := range map[string]struct {
+		unseen, seen func(*world)
+		want, holder string
+	}{
+		"it does not": {
+			seen: func(w *world) { w.apply("a", annotated("looked", "at")) },
+			want: "10.0.0.1 True Assigned", holder: "a",
+		},
+		"but for a third class": {
+			seen: func(w *world) { w.apply("a", ofClass("example.com/third")) },
+			want: "10.0.0.1 True Assigned", holder: "a",
+		},
+		"is of another type": {
+			seen: func(w *world) { w.apply("a", ofType(corev1.ServiceTypeClusterIP), noClass) },
+		},
+		"is of another type, without a mark": {
+			seen: func(w *world) { w.apply("a", ofType(corev1.ServiceTypeClusterIP), noClass, noMark) },
+		},
+		"is ours": {
+			unseen: func(w *world) {
+				w.apply("a", ofType(corev1.ServiceTypeClusterIP), noClass)
+				w.apply("a", ofType(corev1.ServiceTypeLoadBalancer))
+			},
+			want: "10.0.0.2 True Assigned",
+		},
+		"is gone": {
+			unseen: func(w *world) { delete(w.services, types.NamespacedName{Namespace: "default", Name: "a"}) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.most = 20
+			w.pools("lan: 10.0.0.1-10.0.0.2")
+			w.start(theirs)
+			w.apply("a", ofClass(theirs))
+			w.controller = nil
+			w.clock = w.clock.Add(expired + time.Second)
+			if tc.unseen != nil {
+				tc.unseen(w)
+			}
+			w.start("")
+			if tc.seen != nil {
+				tc.seen(w)
+			}
+			if w.services[types.NamespacedName{Namespace: "default", Name: "a"}] != nil {
+				w.expect("a", tc.want)
+			}
+			if got := w.records.holdersOf("10.0.0.1"); got != tc.holder {
+				t.Errorf("10.0.0.1 is held by %q, want %q", got, tc.holder)
+			}
+		})
+	}
+}
+
+// TestGoneAfterItsClass: a Service that has left a class and goes once that has ended leaves nothing behind.
+func TestGoneAfterItsClass(t *testing.T) {
+	w := beside(t, "lan: 10.0.0.1-10.0.0.2")
+	w.apply("a", ofClass(theirs))
+	w.later(renewEvery)
+	w.rival = nil
+	w.apply("a", ofType(corev1.ServiceTypeClusterIP), func(s *corev1.Service) { s.Spec.LoadBalancerClass = nil })
+	w.apply("a", ofType(corev1.ServiceTypeLoadBalancer))
+	w.expect("a", "10.0.0.2 True Assigned")
+	w.records.living["a"] = true
+	w.later(expired + renewEvery)
+	w.delete("a")
+	if got := w.records.holdersOf("10.0.0.1"); got != "" {
+		t.Errorf("10.0.0.1 is still held by %q", got)
+	}
+}
