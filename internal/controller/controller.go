@@ -100,8 +100,9 @@ func (c *Controller) Configure(ctx context.Context, objects config.Objects) erro
 	c.mu.Lock()
 	snapshot, faults := config.ParseAfter(c.snapshot, objects)
 	c.snapshot = snapshot
-	c.ledger.Tick(c.Now())
-	changed := both(c.ledger.SetPools(snapshot.Pools), c.ledger.Quarantine(strangers(objects.Pools)))
+	changed := c.ledger.Tick(c.Now())
+	changed = both(changed, c.ledger.SetPools(snapshot.Pools))
+	changed = both(changed, c.ledger.Quarantine(strangers(objects.Pools)))
 	c.mu.Unlock()
 	c.holdAll(ctx, changed.Services)
 	c.follow(changed, types.NamespacedName{})
@@ -296,15 +297,15 @@ func (c *Controller) forget(ctx context.Context, name types.NamespacedName, uid 
 		return err
 	}
 	c.mu.Lock()
-	c.ledger.Tick(c.Now())
+	changed := c.ledger.Tick(c.Now())
 	_, known := c.ledger.Decision(key(name))
-	changed := c.ledger.Delete(key(name))
+	changed = both(changed, c.ledger.Delete(key(name)))
 	expiry := c.ledger.Expiry()
 	delete(c.seen, name)
 	delete(c.versions, key(name))
 	delete(c.held, key(name))
 	c.mu.Unlock()
-	if known {
+	if known || len(changed.Services)+len(changed.Reservations) > 0 {
 		c.follow(changed, name)
 	}
 	if !expiry.IsZero() {

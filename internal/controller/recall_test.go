@@ -150,3 +150,32 @@ func TestStartsWhileAnotherWrites(t *testing.T) {
 		t.Error("nobody will write the statuses")
 	}
 }
+
+// TestKeptForLongEnough: whatever has the controller look at the time first, who waits for an address that is kept no
+// longer gets it.
+func TestKeptForLongEnough(t *testing.T) {
+	for name, look := range map[string]func(*world){
+		"a report":                 func(*world) {},
+		"the pools":                (*world).reconfigure,
+		"a Service that waits":     func(w *world) { w.apply("c") },
+		"a Service of no concern":  func(w *world) { w.apply("c", ofType(corev1.ServiceTypeClusterIP)) },
+		"a Service that goes":      func(w *world) { w.delete("b") },
+		"one that was never known": func(w *world) { w.delete("c") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.pools("lan: 10.0.0.1-10.0.0.2")
+			w.pool("lan").Spec.Retain = &metav1.Duration{Duration: time.Hour}
+			w.start("")
+			w.apply("a")
+			w.apply("b")
+			w.delete("a")
+			w.apply("waits")
+			w.expect("waits", "False PoolExhausted")
+			w.clock = w.clock.Add(time.Hour)
+			look(w)
+			w.later(time.Minute)
+			w.expect("waits", "10.0.0.1 True Assigned")
+		})
+	}
+}
