@@ -42,6 +42,9 @@ func (l *Ledger) obstacle(e *entry, ip netip.Addr) refusal {
 			return r
 		}
 	}
+	if r := l.full(e, ip); r.reason != "" {
+		return r
+	}
 	if len(l.held[ip]) > 0 || l.retained.of[ip].key == e.Service {
 		return l.unserved(e, p, ip) // joining others, or coming back, takes nothing new from the pool
 	}
@@ -62,6 +65,18 @@ func (l *Ledger) incompatible(e, other *entry) refusal {
 		return refuse(SharingConflict, "%s", why)
 	}
 	return refuse(AddressInUse, "%s", why)
+}
+
+// full says why an entry cannot join those that hold an address, though they go together: they are too many.
+func (l *Ledger) full(e *entry, ip netip.Addr) refusal {
+	if len(l.held[ip]) < MaxHolders || l.holds(e, ip) {
+		return refusal{}
+	}
+	reason := AddressInUse
+	if e.Sharing.Key != "" {
+		reason = SharingConflict
+	}
+	return refuse(reason, "%d hold it, and no more can", len(l.held[ip]))
 }
 
 // unserved says why an entry may not have an address of a pool, new or not: the pool is not for it. A Service
