@@ -300,3 +300,62 @@ func TestGoneAfterItsClass(t *testing.T) {
 		t.Errorf("10.0.0.1 is still held by %q", got)
 	}
 }
+
+// TestStatusNamesWhatTheOtherClassHolds: whoever wrote it, the Service gets another address or none, and is told why.
+func TestStatusNamesWhatTheOtherClassHolds(t *testing.T) {
+	for name, tc := range map[string]struct {
+		pool   string
+		change func(*corev1.Service)
+		want   string
+	}{
+		"another one is free":   {"lan: 10.0.0.1-10.0.0.2", func(*corev1.Service) {}, "10.0.0.2 True Assigned"},
+		"there is no other one": {"lan: 10.0.0.1", func(*corev1.Service) {}, "False PoolExhausted"},
+		"it is asked for": {"lan: 10.0.0.1-10.0.0.2", annotated(v1beta1.AnnotationAddresses, "10.0.0.1"),
+			"False AddressInUse"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, known := range []bool{true, false} {
+				w := beside(t, tc.pool)
+				w.apply("b", ofClass(theirs))
+				if known {
+					w.later(refreshEvery)
+				}
+				w.apply("x", withStatus(corev1.LoadBalancerIngress{IP: "10.0.0.1"}), tc.change)
+				w.expect("x", tc.want)
+				w.start("") // and again, should it be named while nobody looks
+				w.apply("x", withStatus(corev1.LoadBalancerIngress{IP: "10.0.0.1"}))
+				w.expect("x", tc.want)
+				w.expect("b", "10.0.0.1 True Assigned")
+				w.delete("b")
+				w.later(refreshEvery)
+				if tc.want != "10.0.0.2 True Assigned" {
+					w.expect("x", "10.0.0.1 True Assigned")
+				}
+			}
+		})
+	}
+}
+
+// TestKeepsWhatOthersHoldAsWell: a controller that starts leaves alone who holds an address by right beside somebody
+// whom it does not serve, and who comes back to what is still recorded.
+func TestKeepsWhatOthersHoldAsWell(t *testing.T) {
+	w := beside(t, "lan: 10.0.0.1-10.0.0.9")
+	w.reservation("r", v1beta1.IPReservationSpec{Addresses: []string{"10.0.0.2"}})
+	w.apply("theirs", ofClass(theirs), annotated(v1beta1.AnnotationReservation, "r"))
+	w.expect("theirs", "10.0.0.2 True Assigned")
+	w.apply("web", annotated(v1beta1.AnnotationSharingKey, "k"), onPort(80))
+	w.apply("dns", annotated(v1beta1.AnnotationSharingKey, "k"), onPort(53))
+	w.controller, w.rival = nil, nil
+	w.apply("dns", ofType(corev1.ServiceTypeClusterIP))
+	w.controller = w.launch("") // dns is still to be given up
+	w.queue = nil
+	w.touch(w.services[types.NamespacedName{Namespace: "default", Name: "web"}])
+	w.settle()
+	w.expect("web", "10.0.0.1 True Assigned")
+	w.apply("dns", ofType(corev1.ServiceTypeLoadBalancer))
+	w.expect("dns", "10.0.0.1 True Assigned")
+	w.expect("theirs", "10.0.0.2 True Assigned")
+	if got := w.objects.Reservations[0].Status.Held; !slices.Equal(got, []string{"10.0.0.2"}) {
+		t.Errorf("r holds %q", got)
+	}
+}

@@ -23,8 +23,8 @@ func (l *Ledger) obstacle(e *entry, ip netip.Addr) refusal {
 	if s, bad := l.quarantine[ip]; bad {
 		return refuse(Quarantined, "a stranger on the LAN uses it (%s)", s.Known)
 	}
-	if other, denied := l.denied[ip]; denied && !l.holds(e, ip) {
-		return refuse(AddressInUse, "%s", other.Text)
+	if l.deniedTo(e, ip) {
+		return refuse(AddressInUse, "%s", l.denied[ip].Text)
 	}
 	switch {
 	case p == nil:
