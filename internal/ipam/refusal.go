@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -45,8 +46,11 @@ func (l *Ledger) obstacle(e *entry, ip netip.Addr) refusal {
 	if r := l.full(e, ip); r.reason != "" {
 		return r
 	}
-	if len(l.held[ip]) > 0 || l.retained.of[ip].key == e.Service {
-		return l.unserved(e, p, ip) // joining others, or coming back, takes nothing new from the pool
+	switch {
+	case len(l.held[ip]) > 0: // joining others takes nothing new from the pool
+		return l.unserved(e, p, ip)
+	case l.retained.of[ip].key == e.Service: // nor does coming back, but the namespace holds more
+		return cmp.Or(l.unserved(e, p, ip), l.overQuota(e, p, 1))
 	}
 	return l.barred(e, p, 1)
 }
@@ -98,10 +102,16 @@ func (l *Ledger) barred(e *entry, p *pool, count int) refusal {
 		return refuse(PoolPaused, "it is being deleted")
 	case p.Paused:
 		return refuse(PoolPaused, "it is paused")
-	case !l.quotaLeft(p, e.Service.Namespace, count):
-		return refuse(QuotaExceeded, "namespace %s holds as many addresses as it may (%d)", e.Service.Namespace, p.PerNamespace)
 	}
-	return refusal{}
+	return l.overQuota(e, p, count)
+}
+
+// overQuota says why the namespace of an entry may not hold so many more addresses of a pool.
+func (l *Ledger) overQuota(e *entry, p *pool, more int) refusal {
+	if l.quotaLeft(p, e.Service.Namespace, more) {
+		return refusal{}
+	}
+	return refuse(QuotaExceeded, "namespace %s holds as many addresses as it may (%d)", e.Service.Namespace, p.PerNamespace)
 }
 
 // closed is barred, and minds whether the pool serves those who do not ask for it.
