@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"time"
 
@@ -110,8 +109,7 @@ func (c *Controller) clearAfter(ctx context.Context, class string) error {
 		}
 	}
 	for _, change := range gone {
-		var held *record.HeldError
-		if err := c.release(ctx, []record.Change{change}); err != nil && !errors.As(err, &held) {
+		if err := butHeld(c.release(ctx, []record.Change{change})); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -177,5 +178,38 @@ func TestKeptForLongEnough(t *testing.T) {
 			w.later(time.Minute)
 			w.expect("waits", "10.0.0.1 True Assigned")
 		})
+	}
+}
+
+// TestStartsBeforeItKnowsOfAReservation: one that the records tell of and the cache does not yet is not gone for that,
+// and is no reason not to start; another failure is.
+func TestStartsBeforeItKnowsOfAReservation(t *testing.T) {
+	w := newWorld(t)
+	w.pools("lan: 10.0.0.1-10.0.0.2")
+	ip := addr("10.0.0.1")
+	for _, name := range []string{"gone", "new"} {
+		who := record.Holder{Kind: record.Reservation, Namespace: "default", Name: name, UID: "r-" + name}
+		if err := w.records.Commit(t.Context(), record.Hold(ip, who, "lan", w.now())); err != nil {
+			t.Fatal(err)
+		}
+		ip = ip.Next()
+	}
+	w.records.living["new"] = true
+	w.start("")
+	if gone, young := w.records.holdersOf("10.0.0.1"), w.records.holdersOf("10.0.0.2"); gone != "" || young != "new" {
+		t.Errorf("10.0.0.1 is held by %q, 10.0.0.2 by %q", gone, young)
+	}
+	w.apply("a")
+	w.apply("b")
+	w.expect("b", "False PoolExhausted")
+	w.reservation("new", v1beta1.IPReservationSpec{Addresses: []string{"10.0.0.2"}})
+	w.later(time.Minute)
+	w.apply("b", annotated(v1beta1.AnnotationReservation, "new"))
+	w.expect("b", "10.0.0.2 True Assigned")
+
+	failure := errors.New("no answer")
+	refused := errors.Join(errors.Join(&record.HeldError{Addr: ip}, failure), &record.HeldError{Addr: ip})
+	if err := butHeld(refused); !errors.Is(err, failure) {
+		t.Errorf("the failure is lost: %v", err)
 	}
 }

@@ -199,3 +199,18 @@ func (c *Controller) releaseAll(ctx context.Context, who record.Holder, left ...
 	}
 	return c.release(ctx, changes)
 }
+
+// butHeld returns what failed of a commit beside those changes that were refused because somebody holds an address.
+func butHeld(err error) error {
+	if joined := (interface{ Unwrap() []error })(nil); errors.As(err, &joined) {
+		var rest []error
+		for _, e := range joined.Unwrap() {
+			rest = append(rest, butHeld(e))
+		}
+		return errors.Join(rest...)
+	}
+	if held := (*record.HeldError)(nil); errors.As(err, &held) {
+		return nil
+	}
+	return err
+}
