@@ -284,20 +284,30 @@ func TestLeavesAClassThatHasEnded(t *testing.T) {
 	}
 }
 
-// TestGoneAfterItsClass: a Service that has left a class and goes once that has ended leaves nothing behind.
-func TestGoneAfterItsClass(t *testing.T) {
-	w := beside(t, "lan: 10.0.0.1-10.0.0.2")
-	w.apply("a", ofClass(theirs))
-	w.later(renewEvery)
-	w.rival = nil
-	w.apply("a", ofType(corev1.ServiceTypeClusterIP), func(s *corev1.Service) { s.Spec.LoadBalancerClass = nil })
-	w.apply("a", ofType(corev1.ServiceTypeLoadBalancer))
-	w.expect("a", "10.0.0.2 True Assigned")
-	w.records.living["a"] = true
-	w.later(expired + renewEvery)
-	w.delete("a")
-	if got := w.records.holdersOf("10.0.0.1"); got != "" {
-		t.Errorf("10.0.0.1 is still held by %q", got)
+// TestLeftItsClassBefore: of a Service that has left a class that stands still, nothing is left behind once that has
+// ended, be the Service there or gone.
+func TestLeftItsClassBefore(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		w := beside(t, "lan: 10.0.0.1-10.0.0.2")
+		w.apply("a", ofClass(theirs))
+		w.later(renewEvery)
+		w.rival = nil
+		w.apply("a", ofType(corev1.ServiceTypeClusterIP), func(s *corev1.Service) { s.Spec.LoadBalancerClass = nil })
+		w.apply("a", ofType(corev1.ServiceTypeLoadBalancer))
+		w.expect("a", "10.0.0.2 True Assigned")
+		w.records.living["a"] = true
+		w.clock = w.clock.Add(expired + renewEvery)
+		if err := w.controller.Report(t.Context(), w.objects); err != nil {
+			t.Fatal(err)
+		}
+		if gone {
+			w.queue = nil
+			w.delete("a")
+		}
+		w.settle()
+		if got := w.records.holdersOf("10.0.0.1"); got != "" {
+			t.Errorf("gone: %v: 10.0.0.1 is still held by %q", gone, got)
+		}
 	}
 }
 
