@@ -224,3 +224,148 @@ func TestBurstsOfTwoClasses(t *testing.T) {
 		owner[ip] = name.String()
 	}
 }
+
+// TestLeavesAClassThatHasEnded: what a Service held by a class that has no controller any more is free as soon as
+// the Service is seen to be no more, of a type without addresses, or ours; but not while it is of that class.
+func TestLeavesAClassThatHasEnded(t *testing.T) {
+	noClass := func(s *corev1.Service) { s.Spec.LoadBalancerClass = nil }
+	noMark := func(s *corev1.Service) { s.Status.Conditions = nil }
+	for name, tc := range map[string]struct {
+		unseen, seen func(*world)
+		want, holder string
+	}{
+		"it does not": {
+			seen: func(w *world) { w.apply("a", annotated("looked", "at")) },
+			want: "10.0.0.1 True Assigned", holder: "a",
+		},
+		"but for a third class": {
+			seen: func(w *world) { w.apply("a", ofClass("example.com/third")) },
+			want: "10.0.0.1 True Assigned", holder: "a",
+		},
+		"is of another type": {
+			seen: func(w *world) { w.apply("a", ofType(corev1.ServiceTypeClusterIP), noClass) },
+		},
+		"is of another type, without a mark": {
+			seen: func(w *world) { w.apply("a", ofType(corev1.ServiceTypeClusterIP), noClass, noMark) },
+		},
+		"is ours": {
+			unseen: func(w *world) {
+				w.apply("a", ofType(corev1.ServiceTypeClusterIP), noClass)
+				w.apply("a", ofType(corev1.ServiceTypeLoadBalancer))
+			},
+			want: "10.0.0.2 True Assigned",
+		},
+		"is gone": {
+			unseen: func(w *world) { delete(w.services, types.NamespacedName{Namespace: "default", Name: "a"}) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.most = 20
+			w.pools("lan: 10.0.0.1-10.0.0.2")
+			w.start(theirs)
+			w.apply("a", ofClass(theirs))
+			w.controller = nil
+			w.clock = w.clock.Add(expired + time.Second)
+			if tc.unseen != nil {
+				tc.unseen(w)
+			}
+			w.start("")
+			if tc.seen != nil {
+				tc.seen(w)
+			}
+			if w.services[types.NamespacedName{Namespace: "default", Name: "a"}] != nil {
+				w.expect("a", tc.want)
+			}
+			if got := w.records.holdersOf("10.0.0.1"); got != tc.holder {
+				t.Errorf("10.0.0.1 is held by %q, want %q", got, tc.holder)
+			}
+		})
+	}
+}
+
+// TestLeftItsClassBefore: of a Service that has left a class that stands still, nothing is left behind once that has
+// ended, be the Service there or gone.
+func TestLeftItsClassBefore(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		w := beside(t, "lan: 10.0.0.1-10.0.0.2")
+		w.apply("a", ofClass(theirs))
+		w.later(renewEvery)
+		w.rival = nil
+		w.apply("a", ofType(corev1.ServiceTypeClusterIP), func(s *corev1.Service) { s.Spec.LoadBalancerClass = nil })
+		w.apply("a", ofType(corev1.ServiceTypeLoadBalancer))
+		w.expect("a", "10.0.0.2 True Assigned")
+		w.records.living["a"] = true
+		w.clock = w.clock.Add(expired + renewEvery)
+		if err := w.controller.Report(t.Context(), w.objects); err != nil {
+			t.Fatal(err)
+		}
+		if gone {
+			w.queue = nil
+			w.delete("a")
+		}
+		w.settle()
+		if got := w.records.holdersOf("10.0.0.1"); got != "" {
+			t.Errorf("gone: %v: 10.0.0.1 is still held by %q", gone, got)
+		}
+	}
+}
+
+// TestStatusNamesWhatTheOtherClassHolds: whoever wrote it, the Service gets another address or none, and is told why.
+func TestStatusNamesWhatTheOtherClassHolds(t *testing.T) {
+	for name, tc := range map[string]struct {
+		pool   string
+		change func(*corev1.Service)
+		want   string
+	}{
+		"another one is free":   {"lan: 10.0.0.1-10.0.0.2", func(*corev1.Service) {}, "10.0.0.2 True Assigned"},
+		"there is no other one": {"lan: 10.0.0.1", func(*corev1.Service) {}, "False PoolExhausted"},
+		"it is asked for": {"lan: 10.0.0.1-10.0.0.2", annotated(v1beta1.AnnotationAddresses, "10.0.0.1"),
+			"False AddressInUse"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, known := range []bool{true, false} {
+				w := beside(t, tc.pool)
+				w.apply("b", ofClass(theirs))
+				if known {
+					w.later(refreshEvery)
+				}
+				w.apply("x", withStatus(corev1.LoadBalancerIngress{IP: "10.0.0.1"}), tc.change)
+				w.expect("x", tc.want)
+				w.start("") // and again, should it be named while nobody looks
+				w.apply("x", withStatus(corev1.LoadBalancerIngress{IP: "10.0.0.1"}))
+				w.expect("x", tc.want)
+				w.expect("b", "10.0.0.1 True Assigned")
+				w.delete("b")
+				w.later(refreshEvery)
+				if tc.want != "10.0.0.2 True Assigned" {
+					w.expect("x", "10.0.0.1 True Assigned")
+				}
+			}
+		})
+	}
+}
+
+// TestKeepsWhatOthersHoldAsWell: a controller that starts leaves alone who holds an address by right beside somebody
+// whom it does not serve, and who comes back to what is still recorded.
+func TestKeepsWhatOthersHoldAsWell(t *testing.T) {
+	w := beside(t, "lan: 10.0.0.1-10.0.0.9")
+	w.reservation("r", v1beta1.IPReservationSpec{Addresses: []string{"10.0.0.2"}})
+	w.apply("theirs", ofClass(theirs), annotated(v1beta1.AnnotationReservation, "r"))
+	w.expect("theirs", "10.0.0.2 True Assigned")
+	w.apply("web", annotated(v1beta1.AnnotationSharingKey, "k"), onPort(80))
+	w.apply("dns", annotated(v1beta1.AnnotationSharingKey, "k"), onPort(53))
+	w.controller, w.rival = nil, nil
+	w.apply("dns", ofType(corev1.ServiceTypeClusterIP))
+	w.controller = w.launch("") // dns is still to be given up
+	w.queue = nil
+	w.touch(w.services[types.NamespacedName{Namespace: "default", Name: "web"}])
+	w.settle()
+	w.expect("web", "10.0.0.1 True Assigned")
+	w.apply("dns", ofType(corev1.ServiceTypeLoadBalancer))
+	w.expect("dns", "10.0.0.1 True Assigned")
+	w.expect("theirs", "10.0.0.2 True Assigned")
+	if got := w.objects.Reservations[0].Status.Held; !slices.Equal(got, []string{"10.0.0.2"}) {
+		t.Errorf("r holds %q", got)
+	}
+}

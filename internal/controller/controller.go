@@ -100,8 +100,9 @@ func (c *Controller) Configure(ctx context.Context, objects config.Objects) erro
 	c.mu.Lock()
 	snapshot, faults := config.ParseAfter(c.snapshot, objects)
 	c.snapshot = snapshot
-	c.ledger.Tick(c.Now())
-	changed := both(c.ledger.SetPools(snapshot.Pools), c.ledger.Quarantine(strangers(objects.Pools)))
+	changed := c.ledger.Tick(c.Now())
+	changed = both(changed, c.ledger.SetPools(snapshot.Pools))
+	changed = both(changed, c.ledger.Quarantine(strangers(objects.Pools)))
 	c.mu.Unlock()
 	c.holdAll(ctx, changed.Services)
 	c.follow(changed, types.NamespacedName{})
@@ -139,7 +140,7 @@ func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *
 		if last.listed {
 			last.UID = "" // it may be too new for us to see: the API server is asked
 		}
-		return c.forget(ctx, name, last.UID)
+		return c.forget(ctx, name, last.UID, c.left(serviceHolder(name, last.UID))...)
 	case !kube.IsOurs(s, c.Class):
 		return c.giveUp(ctx, name, s)
 	}
@@ -237,23 +238,31 @@ func (c *Controller) mine(who record.Holder) []netip.Addr {
 // leave releases what was committed for a Service before somebody else wrote its status, which is left alone: the
 // write changes nothing, and shows that the Service was not seen too late.
 func (c *Controller) leave(ctx context.Context, s *corev1.Service) error {
-	if len(c.mine(holder(s))) > 0 {
+	left := c.left(holder(s))
+	if len(c.mine(holder(s)))+len(left) > 0 {
 		nothing := kube.ServiceStatus{LeaveIngress: true, Remove: true, Condition: metav1.Condition{Type: v1beta1.ConditionIPAssigned}}
 		if err := c.Writer.WriteServiceStatus(ctx, s, nothing); err != nil {
 			return err
 		}
 	}
-	return c.releaseAll(ctx, holder(s))
+	return c.releaseAll(ctx, holder(s), left...)
 }
 
 // giveUp takes back what we wrote on a Service that is not ours (any more), then frees its addresses: in
 // this order, so that no address ever stands in two statuses. It may be another Lanyard's: then it is touched
 // only if it holds something by us. The write is made even if it changes nothing, for it shows that the Service
-// was not seen too late.
+// was not seen too late. What is left of a class that has ended goes, too, once the Service is of none.
 func (c *Controller) giveUp(ctx context.Context, name types.NamespacedName, s *corev1.Service) error {
+	var left []record.Change
+	if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		left = c.left(holder(s))
+	}
 	held := c.mine(holder(s))
+	for _, r := range left {
+		held = append(held, r.Addr)
+	}
 	if len(held) == 0 && (s.Spec.Type == corev1.ServiceTypeLoadBalancer || !kube.HasOurMark(s)) {
-		return c.forget(ctx, name, string(s.UID))
+		return c.forget(ctx, name, string(s.UID), left...)
 	}
 	clear := kube.ServiceStatus{Remove: true, Condition: metav1.Condition{Type: v1beta1.ConditionIPAssigned}}
 	clear.LeaveIngress = !namesOnly(s, held)
@@ -269,7 +278,7 @@ func (c *Controller) giveUp(ctx context.Context, name types.NamespacedName, s *c
 		_ = level.Info(c.Logger).Log("msg", "given up", "service", name, "type", s.Spec.Type)
 		c.Event(s, corev1.EventTypeNormal, "Released", "ReleaseAddress", "the Service is not for Lanyard any more; its addresses are free")
 	}
-	return c.forget(ctx, name, string(s.UID))
+	return c.forget(ctx, name, string(s.UID), left...)
 }
 
 // namesOnly reports whether the load-balancer status of a Service is what we wrote: it names some of these
@@ -282,21 +291,21 @@ func namesOnly(s *corev1.Service, ips []netip.Addr) bool {
 
 // forget frees the addresses of a Service that is gone or not ours any more: in the records first, for what
 // the ledger calls free may be given away at once. Others of its name that stand in the records, with another
-// UID, are released if the API server confirms that they are gone.
-func (c *Controller) forget(ctx context.Context, name types.NamespacedName, uid string) error {
-	if err := c.releaseAll(ctx, record.Holder{Kind: record.Service, Namespace: name.Namespace, Name: name.Name, UID: uid}); err != nil {
+// UID, are released if the API server confirms that they are gone. left goes with them.
+func (c *Controller) forget(ctx context.Context, name types.NamespacedName, uid string, left ...record.Change) error {
+	if err := c.releaseAll(ctx, serviceHolder(name, uid), left...); err != nil {
 		return err
 	}
 	c.mu.Lock()
-	c.ledger.Tick(c.Now())
+	changed := c.ledger.Tick(c.Now())
 	_, known := c.ledger.Decision(key(name))
-	changed := c.ledger.Delete(key(name))
+	changed = both(changed, c.ledger.Delete(key(name)))
 	expiry := c.ledger.Expiry()
 	delete(c.seen, name)
 	delete(c.versions, key(name))
 	delete(c.held, key(name))
 	c.mu.Unlock()
-	if known {
+	if known || len(changed.Services)+len(changed.Reservations) > 0 {
 		c.follow(changed, name)
 	}
 	if !expiry.IsZero() {

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
+	"github.com/lanyard-lb/lanyard/internal/ipam"
 	"github.com/lanyard-lb/lanyard/internal/record"
 )
 
@@ -104,6 +105,23 @@ func TestSharing(t *testing.T) {
 	w.expect("clash", "10.0.0.1 True Assigned")
 	w.start("")
 	w.expect("dns", "10.0.0.1 True Assigned")
+}
+
+// TestSharedByAsManyAsCan: who would be one too many in the allocation records is told so, and is served when one goes.
+func TestSharedByAsManyAsCan(t *testing.T) {
+	if ipam.MaxHolders != record.MaxHolders {
+		t.Fatalf("the ledger gives an address to %d, and the records can tell of %d", ipam.MaxHolders, record.MaxHolders)
+	}
+	w := newWorld(t)
+	w.pools("lan: 10.0.0.1-10.0.0.9")
+	w.start("")
+	for i := range record.MaxHolders + 1 {
+		w.apply(fmt.Sprint("s", i), annotated(v1beta1.AnnotationSharingKey, "k"), onPort(int32(1000+i)))
+	}
+	w.expect("s63", "10.0.0.1 True Assigned")
+	w.expect("s64", "False SharingConflict")
+	w.delete("s3")
+	w.expect("s64", "10.0.0.1 True Assigned")
 }
 
 func TestReservation(t *testing.T) {

@@ -2,11 +2,11 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"time"
 
 	"github.com/go-kit/log/level"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lanyard-lb/lanyard/internal/record"
 )
@@ -99,7 +99,8 @@ func (c *Controller) keepOffice(ctx context.Context) error {
 }
 
 // clearAfter releases what is held by a class that has no controller in office any more, where the holders are
-// gone: nobody else may have heard of it. Of those that go later we hear ourselves.
+// gone: nobody else may have heard of it. Of those that go later we hear ourselves. Who lives is looked at once more, for
+// it may have left the class while that was in office.
 func (c *Controller) clearAfter(ctx context.Context, class string) error {
 	var gone []record.Change
 	for e := range c.Records.All() {
@@ -110,9 +111,12 @@ func (c *Controller) clearAfter(ctx context.Context, class string) error {
 		}
 	}
 	for _, change := range gone {
-		var held *record.HeldError
-		if err := c.release(ctx, []record.Change{change}); err != nil && !errors.As(err, &held) {
+		err := c.release(ctx, []record.Change{change})
+		if butHeld(err) != nil {
 			return err
+		}
+		if err != nil {
+			c.Queue.Enqueue(types.NamespacedName{Namespace: change.Holder.Namespace, Name: change.Holder.Name})
 		}
 	}
 	return nil

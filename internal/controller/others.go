@@ -28,6 +28,7 @@ func otherThan(e record.Entry, class string, serves, reserves func(ipam.Key) boo
 		k := ipam.Key{Namespace: h.Namespace, Name: h.Name}
 		switch {
 		case h.Kind == record.Reservation:
+			o.Beside.Reservations = append(o.Beside.Reservations, k)
 			if !reserves(k) {
 				texts = append(texts, "it is reserved by "+k.String())
 			}
@@ -37,6 +38,9 @@ func otherThan(e record.Entry, class string, serves, reserves func(ipam.Key) boo
 		case !serves(k):
 			texts = append(texts, "it is still held by "+k.String())
 			o.By = append(o.By, k)
+			fallthrough // it may be served again
+		default:
+			o.Beside.Services = append(o.Beside.Services, k)
 		}
 	}
 	o.Text = strings.Join(texts, "; ")

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -148,5 +149,67 @@ func TestStartsWhileAnotherWrites(t *testing.T) {
 	}
 	if !w.configure {
 		t.Error("nobody will write the statuses")
+	}
+}
+
+// TestKeptForLongEnough: whatever has the controller look at the time first, who waits for an address that is kept no
+// longer gets it.
+func TestKeptForLongEnough(t *testing.T) {
+	for name, look := range map[string]func(*world){
+		"a report":                 func(*world) {},
+		"the pools":                (*world).reconfigure,
+		"a Service that waits":     func(w *world) { w.apply("c") },
+		"a Service of no concern":  func(w *world) { w.apply("c", ofType(corev1.ServiceTypeClusterIP)) },
+		"a Service that goes":      func(w *world) { w.delete("b") },
+		"one that was never known": func(w *world) { w.delete("c") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.pools("lan: 10.0.0.1-10.0.0.2")
+			w.pool("lan").Spec.Retain = &metav1.Duration{Duration: time.Hour}
+			w.start("")
+			w.apply("a")
+			w.apply("b")
+			w.delete("a")
+			w.apply("waits")
+			w.expect("waits", "False PoolExhausted")
+			w.clock = w.clock.Add(time.Hour)
+			look(w)
+			w.later(time.Minute)
+			w.expect("waits", "10.0.0.1 True Assigned")
+		})
+	}
+}
+
+// TestStartsBeforeItKnowsOfAReservation: one that the records tell of and the cache does not yet is not gone for that,
+// and is no reason not to start; another failure is.
+func TestStartsBeforeItKnowsOfAReservation(t *testing.T) {
+	w := newWorld(t)
+	w.pools("lan: 10.0.0.1-10.0.0.2")
+	ip := addr("10.0.0.1")
+	for _, name := range []string{"gone", "new"} {
+		who := record.Holder{Kind: record.Reservation, Namespace: "default", Name: name, UID: "r-" + name}
+		if err := w.records.Commit(t.Context(), record.Hold(ip, who, "lan", w.now())); err != nil {
+			t.Fatal(err)
+		}
+		ip = ip.Next()
+	}
+	w.records.living["new"] = true
+	w.start("")
+	if gone, young := w.records.holdersOf("10.0.0.1"), w.records.holdersOf("10.0.0.2"); gone != "" || young != "new" {
+		t.Errorf("10.0.0.1 is held by %q, 10.0.0.2 by %q", gone, young)
+	}
+	w.apply("a")
+	w.apply("b")
+	w.expect("b", "False PoolExhausted")
+	w.reservation("new", v1beta1.IPReservationSpec{Addresses: []string{"10.0.0.2"}})
+	w.later(time.Minute)
+	w.apply("b", annotated(v1beta1.AnnotationReservation, "new"))
+	w.expect("b", "10.0.0.2 True Assigned")
+
+	failure := errors.New("no answer")
+	refused := errors.Join(errors.Join(&record.HeldError{Addr: ip}, failure), &record.HeldError{Addr: ip})
+	if err := butHeld(refused); !errors.Is(err, failure) {
+		t.Errorf("the failure is lost: %v", err)
 	}
 }

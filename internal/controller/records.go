@@ -20,7 +20,11 @@ import (
 )
 
 func holder(s *corev1.Service) record.Holder {
-	return record.Holder{Kind: record.Service, Namespace: s.Namespace, Name: s.Name, UID: string(s.UID)}
+	return serviceHolder(types.NamespacedName{Namespace: s.Namespace, Name: s.Name}, string(s.UID))
+}
+
+func serviceHolder(name types.NamespacedName, uid string) record.Holder {
+	return record.Holder{Kind: record.Service, Namespace: name.Namespace, Name: name.Name, UID: uid}
 }
 
 // remembered is the request of a Service, with the addresses that the records say it holds beside those of
@@ -110,7 +114,7 @@ func isHeldBy(e record.Entry, who record.Holder) bool {
 // about to write one of these addresses to the Service as it saw it: so a status must have been written since,
 // and if it was not just now, it is, with nothing new in it but the time.
 func (c *Controller) letGo(ctx context.Context, s *corev1.Service, d ipam.Decision, want kube.ServiceStatus, written bool) error {
-	changes := c.releases(holder(s), d.IPs())
+	changes := append(c.releases(holder(s), d.IPs()), c.left(holder(s), d.IPs()...)...)
 	if len(changes) == 0 {
 		return nil
 	}
@@ -146,7 +150,7 @@ func (c *Controller) release(ctx context.Context, changes []record.Change) error
 }
 
 // releases lets go of what an object holds by our class but for some addresses, and of all that others of its
-// name hold, if the API server confirms that they are gone. What they hold by another class is left to that one,
+// name hold, if the API server confirms that they are gone. What those hold by another class is left to that one,
 // unless it is not in office.
 func (c *Controller) releases(who record.Holder, but []netip.Addr) []record.Change {
 	var changes []record.Change
@@ -156,8 +160,23 @@ func (c *Controller) releases(who record.Holder, but []netip.Addr) []record.Chan
 			case !h.Same(who), c.leftTo(h):
 			case h.UID != who.UID:
 				changes = append(changes, record.ReleaseGone(e.Addr, h.Holder, c.Now()))
+			case h.Kind == record.Service && h.Class != c.Class: // see left
 			case !slices.Contains(but, e.Addr):
 				changes = append(changes, record.Release(e.Addr, h.Holder, c.Now()))
+			}
+		}
+	}
+	return changes
+}
+
+// left lets go of what a Service holds by other classes that have no controller in office, but for some addresses. It
+// is for Services that are of none of those any more.
+func (c *Controller) left(who record.Holder, but ...netip.Addr) []record.Change {
+	var changes []record.Change
+	for _, e := range c.Records.HeldBy(who) {
+		for _, h := range e.Holders {
+			if h.Holder == who && h.Class != c.Class && !c.leftTo(h) && !slices.Contains(but, e.Addr) {
+				changes = append(changes, record.ReleaseLeft(e.Addr, who, h.Class, c.Now()))
 			}
 		}
 	}
@@ -171,11 +190,27 @@ func (c *Controller) leftTo(h record.Holding) bool {
 	return h.Kind == record.Service && h.Class != c.Class && c.office.live[h.Class]
 }
 
-// releaseAll releases in the records whatever an object holds, and others of its name that are gone.
-func (c *Controller) releaseAll(ctx context.Context, who record.Holder) error {
-	changes := c.releases(who, nil)
+// releaseAll releases in the records whatever an object holds by our class, others of its name that are gone, and what
+// is left.
+func (c *Controller) releaseAll(ctx context.Context, who record.Holder, left ...record.Change) error {
+	changes := append(c.releases(who, nil), left...)
 	if len(changes) == 0 {
 		return nil
 	}
 	return c.release(ctx, changes)
+}
+
+// butHeld returns what failed of a commit beside those changes that were refused because somebody holds an address.
+func butHeld(err error) error {
+	if joined := (interface{ Unwrap() []error })(nil); errors.As(err, &joined) {
+		var rest []error
+		for _, e := range joined.Unwrap() {
+			rest = append(rest, butHeld(e))
+		}
+		return errors.Join(rest...)
+	}
+	if held := (*record.HeldError)(nil); errors.As(err, &held) {
+		return nil
+	}
+	return err
 }

@@ -83,21 +83,32 @@ func (c *Controller) tellReadiness(o client.Object, ready metav1.Condition) {
 	}
 }
 
-// readiness sums the faults of one object up: warnings alone leave it in force, under the warning's reason.
+// readiness sums the faults of one object up: warnings alone leave it in force, under the warning's reason. The message
+// tells the first 20, those that are no warnings before the others, and how many there are beyond.
 func readiness(generation int64, faults []config.Fault) metav1.Condition {
 	ready := metav1.Condition{
 		Type: v1beta1.ConditionReady, Status: metav1.ConditionTrue, ObservedGeneration: generation,
 		Reason: string(config.InForce), Message: "in force",
 	}
-	var messages []string
+	const most = 20
+	var grave, slight []string
 	for _, f := range faults {
-		messages = append(messages, f.Field+": "+f.Message)
+		text := f.Field + ": " + f.Message
+		if f.Warning {
+			slight = append(slight, text)
+		} else {
+			grave = append(grave, text)
+		}
 		if ready.Reason == string(config.InForce) || !f.Warning && ready.Status == metav1.ConditionTrue {
 			ready.Reason = string(f.Reason)
 		}
 		if !f.Warning {
 			ready.Status = metav1.ConditionFalse
 		}
+	}
+	messages := append(grave, slight...)
+	if more := len(messages) - most; more > 0 {
+		messages = append(messages[:most], fmt.Sprintf("and %d more", more))
 	}
 	if len(messages) > 0 {
 		ready.Message = strings.Join(messages, "; ")

@@ -2,11 +2,15 @@ package controller
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/lanyard-lb/lanyard/internal/config"
 )
 
 // slowWriter holds up each write of finalizers until it is let go on.
@@ -47,4 +51,20 @@ func TestOneReportAtATime(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestReadinessIsBounded: what is wrong with an object fits into its status, however much it is, with what keeps it out
+// of force among it.
+func TestReadinessIsBounded(t *testing.T) {
+	var faults []config.Fault
+	for i := range 500 {
+		faults = append(faults, config.Fault{Field: fmt.Sprintf("spec.addresses[%d]", i), Reason: config.Overlap, Warning: i < 400, Message: strings.Repeat("x", 100)})
+	}
+	r := readiness(1, faults)
+	if len(r.Message) > 32768 || !strings.HasPrefix(r.Message, "spec.addresses[400]: xxx") || !strings.HasSuffix(r.Message, "x; and 480 more") {
+		t.Errorf("%d bytes: %s", len(r.Message), r.Message)
+	}
+	if r := readiness(1, faults[:20]); strings.Contains(r.Message, "more") || strings.Count(r.Message, "; ") != 19 {
+		t.Errorf("all of 20 are told: %s", r.Message)
+	}
 }

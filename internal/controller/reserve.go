@@ -33,7 +33,8 @@ func (c *Controller) reserve(ctx context.Context, objects config.Objects) error 
 		exists[ipam.Key{Namespace: objects.Reservations[i].Namespace, Name: objects.Reservations[i].Name}] = true
 	}
 	for _, k := range c.goneReservations(exists) {
-		if err := c.releaseAll(ctx, record.Holder{Kind: record.Reservation, Namespace: k.Namespace, Name: k.Name}); err != nil {
+		who := record.Holder{Kind: record.Reservation, Namespace: k.Namespace, Name: k.Name}
+		if err := c.releaseAll(ctx, who); err != nil {
 			failed = append(failed, err)
 			continue
 		}
@@ -41,6 +42,7 @@ func (c *Controller) reserve(ctx context.Context, objects config.Objects) error 
 		changed := c.ledger.DeleteReservation(k)
 		c.mu.Unlock()
 		c.follow(changed, types.NamespacedName{})
+		failed = append(failed, c.releaseAll(ctx, who)) // what carryOut has committed since
 	}
 	for _, r := range c.reservations() {
 		c.mu.Lock()
@@ -103,6 +105,12 @@ func (c *Controller) carryOut(ctx context.Context, r *v1beta1.IPReservation, fau
 		}
 		if err != nil {
 			return err
+		}
+		c.mu.Lock()
+		_, known = c.ledger.ReservationDecision(ipam.Key{Namespace: r.Namespace, Name: r.Name})
+		c.mu.Unlock()
+		if !known { // it went meanwhile, and who released what it held did not see this
+			return c.releaseAll(ctx, who.Named())
 		}
 	}
 	ready := reservationReadiness(r.Generation, decision)

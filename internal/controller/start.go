@@ -91,7 +91,7 @@ func (c *Controller) recall(requests []ipam.Request) {
 }
 
 // releaseGone releases in the records what is held by objects that went while nobody was looking. What was held by
-// a class that has no controller in office any more is among it.
+// a class that has no controller in office any more is among it. Who turns out to live is only too new to be known.
 func (c *Controller) releaseGone(ctx context.Context, objects config.Objects, services []corev1.Service) error {
 	alive := map[record.Holder]bool{}
 	for i := range services {
@@ -115,7 +115,7 @@ func (c *Controller) releaseGone(ctx context.Context, objects config.Objects, se
 	if len(changes) == 0 {
 		return nil
 	}
-	return c.Records.Commit(ctx, changes...)
+	return butHeld(c.Records.Commit(ctx, changes...))
 }
 
 // audit reports the addresses that stand in the statuses of several Services which may not share them:

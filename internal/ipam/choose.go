@@ -31,13 +31,13 @@ func (l *Ledger) choose(e *entry) []netip.Addr {
 	return chosen
 }
 
-// withinQuota leaves out what would have the namespace hold more addresses of a pool than it may. Joining others,
-// or coming back, takes nothing new.
+// withinQuota leaves out what would have the namespace hold more addresses of a pool than it may. Joining others
+// takes nothing new.
 func (l *Ledger) withinQuota(e *entry, chosen []netip.Addr) []netip.Addr {
 	more := map[*pool]int{}
 	return slices.DeleteFunc(chosen, func(ip netip.Addr) bool {
 		p := l.poolOf(ip)
-		if p == nil || len(l.held[ip]) > 0 || l.retained.of[ip].key == e.Service {
+		if p == nil || len(l.held[ip]) > 0 {
 			return false
 		}
 		more[p]++

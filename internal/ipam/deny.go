@@ -9,10 +9,13 @@ import (
 type Other struct {
 	Text string // says whose it is
 	By   []Key  // the Services that hold it
+	// Beside are those that hold it as well and that the ledger knows, or will: they go on with it.
+	Beside Changed
 }
 
-// Deny says that an address is somebody else's: nobody is given it until Allow. Who holds it goes on, but for
-// the loser, if one is named, who was told by others, in their right, that it is theirs.
+// Deny says that an address is somebody else's: nobody is given it until Allow, nor keeps it because a status names
+// it. Who was given it goes on, but for the loser, if one is named, who was told by others, in their right, that it is
+// theirs.
 func (l *Ledger) Deny(ip netip.Addr, by Other, loser Key, isReservation bool) Changed {
 	l.alter(ip, func() { l.denied[ip] = by })
 	l.pass(ip)
@@ -33,6 +36,16 @@ func (l *Ledger) Deny(ip netip.Addr, by Other, loser Key, isReservation bool) Ch
 		changed.add(e)
 	}
 	return changed.and(l.serveWaiting())
+}
+
+// deniedTo reports whether an address is others', and an entry has no part in it.
+func (l *Ledger) deniedTo(e *entry, ip netip.Addr) bool {
+	other, denied := l.denied[ip]
+	beside := other.Beside.Services
+	if e.isReservation {
+		beside = other.Beside.Reservations
+	}
+	return denied && !slices.Contains(e.IPs(), ip) && !slices.Contains(beside, e.Service)
 }
 
 // Allow ends Deny: the address is nobody else's any more.

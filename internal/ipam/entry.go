@@ -82,8 +82,9 @@ func (l *Ledger) keep(e *entry, chosen ...netip.Addr) {
 	if e.isReservation { // what is in use is let go last
 		slices.SortStableFunc(candidates, func(a, b netip.Addr) int { return len(l.held[b]) - len(l.held[a]) })
 	}
+	kept := slices.DeleteFunc(slices.Clone(candidates), func(ip netip.Addr) bool { return !l.mayKeep(e, ip) })
 	e.Assigned, e.lingering = nil, nil
-	l.fill(e, slices.DeleteFunc(slices.Clone(candidates), func(ip netip.Addr) bool { return !l.mayKeep(e, ip) }))
+	l.fill(e, kept)
 	for _, ip := range candidates {
 		if !slices.Contains(e.IPs(), ip) && slices.Contains(e.Status, ip) {
 			e.lingering = append(e.lingering, ip)
@@ -100,7 +101,7 @@ func (l *Ledger) keep(e *entry, chosen ...netip.Addr) {
 // mayKeep reports whether an entry may go on holding an address that it had: in a pool or given by us, and
 // not held by others that it does not go together with.
 func (l *Ledger) mayKeep(e *entry, ip netip.Addr) bool {
-	if l.poolOf(ip) == nil && !e.Ours && !l.holds(e, ip) {
+	if l.deniedTo(e, ip) || l.poolOf(ip) == nil && !e.Ours && !l.holds(e, ip) {
 		return false
 	}
 	return !slices.ContainsFunc(l.held[ip], func(other *entry) bool {

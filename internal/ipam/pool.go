@@ -28,7 +28,7 @@ func newPool(p Pool, old *pool, released map[netip.Addr]time.Time) *pool {
 		}
 		n.free[family] = append(n.free[family], list)
 	}
-	if p.Rest && (old == nil || !old.Rest) {
+	if p.Rest {
 		for ip, since := range released {
 			n.release(ip, since)
 		}

@@ -35,13 +35,15 @@ func (q *queue) next() {
 	heap.Fix(q, 0)
 }
 
-// refuse is next for one that there is nothing for, and for all that are like it.
-func (q *queue) refuse() {
+// refuse is next for one that there is nothing for, and for all that are like it. It returns them.
+func (q *queue) refuse() []*entry {
+	list := (*q)[0].list
 	if !(*q)[0].alike {
 		q.next()
-		return
+		return list[:1]
 	}
 	heap.Pop(q)
+	return list
 }
 
 func (q queue) Len() int           { return len(q) }

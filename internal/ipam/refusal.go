@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -23,8 +24,8 @@ func (l *Ledger) obstacle(e *entry, ip netip.Addr) refusal {
 	if s, bad := l.quarantine[ip]; bad {
 		return refuse(Quarantined, "a stranger on the LAN uses it (%s)", s.Known)
 	}
-	if other, denied := l.denied[ip]; denied && !l.holds(e, ip) {
-		return refuse(AddressInUse, "%s", other.Text)
+	if l.deniedTo(e, ip) {
+		return refuse(AddressInUse, "%s", l.denied[ip].Text)
 	}
 	switch {
 	case p == nil:
@@ -42,8 +43,14 @@ func (l *Ledger) obstacle(e *entry, ip netip.Addr) refusal {
 			return r
 		}
 	}
-	if len(l.held[ip]) > 0 || l.retained.of[ip].key == e.Service {
-		return l.unserved(e, p, ip) // joining others, or coming back, takes nothing new from the pool
+	if r := l.full(e, ip); r.reason != "" {
+		return r
+	}
+	switch {
+	case len(l.held[ip]) > 0: // joining others takes nothing new from the pool
+		return l.unserved(e, p, ip)
+	case l.retained.of[ip].key == e.Service: // nor does coming back, but the namespace holds more
+		return cmp.Or(l.unserved(e, p, ip), l.overQuota(e, p, 1))
 	}
 	return l.barred(e, p, 1)
 }
@@ -62,6 +69,18 @@ func (l *Ledger) incompatible(e, other *entry) refusal {
 		return refuse(SharingConflict, "%s", why)
 	}
 	return refuse(AddressInUse, "%s", why)
+}
+
+// full says why an entry cannot join those that hold an address, though they go together: they are too many.
+func (l *Ledger) full(e *entry, ip netip.Addr) refusal {
+	if len(l.held[ip]) < MaxHolders || l.holds(e, ip) {
+		return refusal{}
+	}
+	reason := AddressInUse
+	if e.Sharing.Key != "" {
+		reason = SharingConflict
+	}
+	return refuse(reason, "%d hold it, and no more can", len(l.held[ip]))
 }
 
 // unserved says why an entry may not have an address of a pool, new or not: the pool is not for it. A Service
@@ -83,10 +102,16 @@ func (l *Ledger) barred(e *entry, p *pool, count int) refusal {
 		return refuse(PoolPaused, "it is being deleted")
 	case p.Paused:
 		return refuse(PoolPaused, "it is paused")
-	case !l.quotaLeft(p, e.Service.Namespace, count):
-		return refuse(QuotaExceeded, "namespace %s holds as many addresses as it may (%d)", e.Service.Namespace, p.PerNamespace)
 	}
-	return refusal{}
+	return l.overQuota(e, p, count)
+}
+
+// overQuota says why the namespace of an entry may not hold so many more addresses of a pool.
+func (l *Ledger) overQuota(e *entry, p *pool, more int) refusal {
+	if l.quotaLeft(p, e.Service.Namespace, more) {
+		return refusal{}
+	}
+	return refuse(QuotaExceeded, "namespace %s holds as many addresses as it may (%d)", e.Service.Namespace, p.PerNamespace)
 }
 
 // closed is barred, and minds whether the pool serves those who do not ask for it.

@@ -6,6 +6,9 @@ import (
 	"slices"
 )
 
+// MaxHolders is how many Services and Reservations can hold one address.
+const MaxHolders = 64
+
 func (s Sharing) equal(o Sharing) bool {
 	return s.Key == o.Key && s.Spill == o.Spill && s.Local == o.Local && s.Backends == o.Backends &&
 		slices.Equal(s.Namespaces, o.Namespaces) && slices.Equal(s.Ports, o.Ports)

@@ -61,15 +61,19 @@ func (l *Ledger) wish(e *entry) (zero unique.Handle[string]) {
 }
 
 // serveWaiting tries those that wait, oldest first, if something has become free, and again as long as that
-// frees something else.
+// frees something else. Those that are refused for another reason than they were told are told.
 func (l *Ledger) serveWaiting() Changed {
 	var changed Changed
+	var misled []*entry
 	for progress := true; l.freed && progress; {
 		l.freed, progress = false, false
 		for q := l.queueUp(); len(q) > 0; {
 			e := q[0].list[0]
 			if len(l.choose(e)) == 0 {
-				q.refuse()
+				refused := q.refuse()
+				if l.isMisled(e) {
+					misled = append(misled, refused...)
+				}
 				continue
 			}
 			q.next()
@@ -81,7 +85,18 @@ func (l *Ledger) serveWaiting() Changed {
 		}
 	}
 	l.freed = false
-	return changed.and(l.retell())
+	return changed.and(l.retell(misled...))
+}
+
+// isMisled reports whether one that waits was told another reason than it would be now. Those that were told of
+// addresses are onlookers, and left to retell.
+func (l *Ledger) isMisled(e *entry) bool {
+	if len(e.watched) > 0 {
+		return false
+	}
+	reason, _ := l.explain(e, l.unfilled(e))
+	e.watched = nil
+	return reason != e.Reason
 }
 
 // watch is obstacle for who is going to be told the answer: should it change, so does what is told.
@@ -102,9 +117,9 @@ func (l *Ledger) pass(ips ...netip.Addr) {
 	}
 }
 
-// retell explains anew why they wait to those who were told who has an address that has passed to others.
-func (l *Ledger) retell() Changed {
-	var again []*entry
+// retell explains anew why they wait to those who were told who has an address that has passed to others, and to some
+// more, of whom some may not wait any longer.
+func (l *Ledger) retell(again ...*entry) Changed {
 	for ip := range l.passed {
 		again = append(again, l.onlookers[ip]...)
 	}
@@ -112,6 +127,9 @@ func (l *Ledger) retell() Changed {
 	slices.SortFunc(again, (*entry).compare)
 	var changed Changed
 	for _, e := range slices.Compact(again) {
+		if len(e.Missing) == 0 {
+			continue
+		}
 		before := e.Decision
 		l.unwait(e)
 		e.Reason, e.Message = l.explain(e, l.unfilled(e))

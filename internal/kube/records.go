@@ -30,6 +30,8 @@ import (
 //   - Release is committed only after the holder is gone, or after a status without the address has been
 //     written: one that the API server has given a new resourceVersion. A write that changes nothing does not.
 //     For a Service that is not this class's to serve any more it does: it shows that it was not seen too late.
+//     The same goes for ReleaseLeft, and that the Service is not of the other class any more: should that one's
+//     controller come back after all, it cannot write the Service as it was.
 //
 //   - Nobody infers from a cache that another holder is gone. ReleaseGone asks the API server.
 //

@@ -44,6 +44,20 @@ func TestClassesShareTheRecords(t *testing.T) {
 	}
 }
 
+// TestReleaseLeft: what a class has left behind another one can let go, though its holder lives.
+func TestReleaseLeft(t *testing.T) {
+	s := newServer()
+	a, b := loadedFor(t, s, "", "a"), loadedFor(t, s, "x", "b")
+	commit(t, b, record.Hold(ip("10.0.0.1"), holder("b"), "lan", noon), record.Hold(ip("10.0.0.2"), holder("b"), "lan", noon))
+	if err := a.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, a, record.ReleaseLeft(ip("10.0.0.1"), holder("b"), "x", noon), record.ReleaseLeft(ip("10.0.0.2"), holder("b"), "y", noon))
+	if show(a) != "10.0.0.1, 10.0.0.2 b-1" {
+		t.Errorf("a has %s", show(a))
+	}
+}
+
 // TestConfirm: who is not in office any more is told so, also when nothing has been recorded yet.
 func TestConfirm(t *testing.T) {
 	s := newServer()

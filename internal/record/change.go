@@ -23,6 +23,8 @@ type Change struct {
 	Replaces string
 	// Let says that the holder lets the address go; Gone, that it does because it is no more, if that is true.
 	Let, Gone bool
+	// Left, of a Release, is the class that the holder has the address by, when not the one of who commits it.
+	Left *string
 }
 
 // Hold is a holder's claim on an address, from now on. It fails with a *HeldError when somebody holds the
@@ -36,6 +38,11 @@ func Hold(addr netip.Addr, holder Holder, pool string, now time.Time, beside ...
 // does by another class.
 func Release(addr netip.Addr, holder Holder, now time.Time) Change {
 	return Change{Addr: addr, Holder: holder, At: now, Let: true}
+}
+
+// ReleaseLeft is a Release of what a Service holds by a class that has no controller in office any more.
+func ReleaseLeft(addr netip.Addr, holder Holder, class string, now time.Time) Change {
+	return Change{Addr: addr, Holder: holder, At: now, Let: true, Left: &class}
 }
 
 // ReleaseGone is a Release for a holder that seems to be gone. Who commits it asks the API server first, and
@@ -126,7 +133,11 @@ func (c Change) class() string {
 }
 
 func (e Entry) release(c Change) (Entry, bool) {
-	at := slices.IndexFunc(e.Holders, func(h Holding) bool { return h.Holder == c.Holder && h.by(c.Class) })
+	class := c.Class
+	if c.Left != nil {
+		class = *c.Left
+	}
+	at := slices.IndexFunc(e.Holders, func(h Holding) bool { return h.Holder == c.Holder && h.by(class) })
 	if at < 0 {
 		return e, false
 	}

@@ -99,6 +99,8 @@ func TestClasses(t *testing.T) {
 	}{
 		{"held by another class", []Change{x(Hold(one, a, "lan", minute(1))), Hold(one, service("b"), "lan", minute(2))}, "x", "a-1@01 |", "x"},
 		{"let go by another class", []Change{x(Hold(one, a, "lan", minute(1))), Release(one, a, minute(2))}, "x", "a-1@01 |", ""},
+		{"let go by another class, for one that has ended", []Change{x(Hold(one, a, "lan", minute(1))), ReleaseLeft(one, a, "x", minute(2))}, "", "| a@01-02 released@02", ""},
+		{"let go for one that has ended, by none of it", []Change{x(Hold(one, a, "lan", minute(1))), ReleaseLeft(one, a, "y", minute(2))}, "x", "a-1@01 |", ""},
 		{"let go", []Change{x(Hold(one, a, "lan", minute(1))), x(Release(one, a, minute(2)))}, "", "| a@01-02 released@02", ""},
 		{"held by itself, by another class", []Change{x(Hold(one, a, "lan", minute(1))), Hold(one, a, "lan", minute(2))}, "x", "a-1@01 |", "x"},
 		{"of another class now", []Change{Hold(one, a, "lan", minute(1)), Release(one, a, minute(2)), x(Hold(one, a, "lan", minute(3)))}, "x", "a-1@03 | a@01-02", ""},
