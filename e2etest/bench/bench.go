@@ -36,9 +36,9 @@ type group struct {
 
 var groups = []group{
 	{name: "allocation", measure: allocation, limit: 15 * time.Minute, runs: 3},
-	{name: "reply", measure: replyLatency, limit: 8 * time.Minute, runs: 1},
+	{name: "reply", measure: replyLatency, limit: 25 * time.Minute, runs: 1},
 	{name: "failover", measure: failover, limit: 12 * time.Minute, runs: 1},
-	{name: "memory", measure: memoryAndProcessor, limit: 15 * time.Minute, runs: 1},
+	{name: "memory", measure: memoryAndProcessor, limit: 25 * time.Minute, runs: 1},
 	{name: "api", measure: apiCost, limit: 8 * time.Minute, runs: 1},
 	{name: "gossip", limit: 15 * time.Minute, runs: 1, own: true, measure: func(ctx context.Context, b *Bench) ([]Figure, error) {
 		return Gossip(ctx, b.Runs)

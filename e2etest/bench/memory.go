@@ -143,7 +143,7 @@ func megabytes(bytes int64) float64 { return float64(bytes) / 1e6 }
 
 // idle: nothing to do yet.
 func (c *costs) idle(ctx context.Context) error {
-	if err := settle(ctx, c.processes); err != nil {
+	if _, err := c.settle(ctx, c.processes, restsWithin); err != nil {
 		return err
 	}
 	return c.resting(ctx, "no Service", 0)
@@ -173,7 +173,7 @@ func (c *costs) fill(ctx context.Context, i int) error {
 			return err
 		}
 	}
-	rest, err := settleWithin(ctx, c.processes, 4*time.Minute)
+	rest, err := c.settle(ctx, c.processes, reportedWithin(n-from))
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (c *costs) fill(ctx context.Context, i int) error {
 		return err
 	}
 	c.perEvent(fmt.Sprintf("Service, created until there are %s", thousands(n)), n-from, before, after, make([]float64, len(c.processes)), 0)
-	c.b.say("they rest (%.0f, %.0f ms per second)", rest[0]*1000, rest[1]*1000)
+	c.b.say("they rest: %s", rest)
 	goal := 0.0
 	if n == 2000 {
 		goal = 60
@@ -237,7 +237,7 @@ func (c *costs) events(ctx context.Context, what string, n, pace int, goal float
 	if err := profiled(); err != nil {
 		return err
 	}
-	if err := settle(ctx, c.processes); err != nil {
+	if _, err := c.settle(ctx, c.processes, restsWithin); err != nil {
 		return err
 	}
 	after, err := usageOf(c.processes)
@@ -296,7 +296,7 @@ func (c *costs) roll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := settle(ctx, c.processes); err != nil {
+	if _, err := c.settle(ctx, c.processes, restsWithin); err != nil {
 		return err
 	}
 	return c.events(ctx, fmt.Sprintf("pod replaced of a Service with %s", thousands(sliceCount*perSlice)), rolled, 2*perSecond, 0, large.replace)
@@ -307,7 +307,7 @@ func (c *costs) addNodes(ctx context.Context) error {
 	if err := c.createNodes(ctx, extraNodes); err != nil {
 		return err
 	}
-	if err := settle(ctx, c.processes); err != nil {
+	if _, err := c.settle(ctx, c.processes, restsWithin); err != nil {
 		return err
 	}
 	if err := c.resting(ctx, fmt.Sprintf("%s Services and %d Nodes", thousands(c.b.most()), extraNodes), 0); err != nil {
