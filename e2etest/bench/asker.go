@@ -167,8 +167,12 @@ func (w *wire) ask(q question) (time.Duration, bool, error) {
 	}
 }
 
-// answerWithin is how long an answer is waited for.
-const answerWithin = 250 * time.Millisecond
+const (
+	// answerWithin is how long an answer is waited for.
+	answerWithin = 250 * time.Millisecond
+	// askWithin is when no more questions are asked that could be.
+	askWithin = time.Minute
+)
 
 // asked is what came of the questions to one that answers.
 type asked struct {
@@ -176,9 +180,14 @@ type asked struct {
 	unanswered int
 }
 
+// lost is the part of the questions that were not answered, in percent.
+func (a asked) lost() float64 {
+	return 100 * float64(a.unanswered) / float64(max(1, len(a.micros)+a.unanswered))
+}
+
 // compare asks those that answer in turns, so that whatever else goes on hits all of them alike: n questions of each list, over
 // and over. With a pause before each, the turns are of one question; otherwise of a hundred, lest what one has still to do after
-// its answer delays the next.
+// its answer delays the next. It asks less often where the answers that do not come would take longer than askWithin.
 func (w *wire) compare(ctx context.Context, n int, pause time.Duration, lists ...[]question) ([]asked, error) {
 	turn := 1
 	if pause == 0 {
@@ -187,7 +196,7 @@ func (w *wire) compare(ctx context.Context, n int, pause time.Duration, lists ..
 	all := make([]asked, len(lists))
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	for from := 0; from < n; from += turn {
+	for from, begun := 0, time.Now(); from < n && time.Since(begun) < askWithin; from += turn {
 		for j, list := range lists {
 			for i := from; i < min(from+turn, n); i++ {
 				if pause > 0 {
@@ -212,20 +221,16 @@ func (w *wire) compare(ctx context.Context, n int, pause time.Duration, lists ..
 	return all, nil
 }
 
-// flood sends n frames in turns, so many per millisecond.
-func (w *wire) flood(ctx context.Context, n, perMilli int, list []question) error {
-	begun := time.Now()
-	for i := range n {
-		if i%perMilli == 0 {
-			if err := pass(ctx, time.Until(begun.Add(time.Duration(i/perMilli)*time.Millisecond))); err != nil {
-				return err
-			}
+// flood sends frames in turns, so many per millisecond, until ctx ends. It returns how many it has sent.
+func (w *wire) flood(ctx context.Context, perMilli int, list []question) (sent int, _ error) {
+	for begun := time.Now(); ; sent++ {
+		if sent%perMilli == 0 && pass(ctx, time.Until(begun.Add(time.Duration(sent/perMilli)*time.Millisecond))) != nil {
+			return sent, nil
 		}
-		if _, err := unix.Write(w.fd, list[i%len(list)].frame); err != nil {
-			return fmt.Errorf("send a frame: %w", err)
+		if _, err := unix.Write(w.fd, list[sent%len(list)].frame); err != nil {
+			return sent, fmt.Errorf("send a frame: %w", err)
 		}
 	}
-	return nil
 }
 
 // BareReplies answers ARP for an address on a NIC of the namespace that it runs in, with nothing but a read and a write for each
