@@ -35,7 +35,7 @@ type group struct {
 }
 
 var groups = []group{
-	{name: "allocation", measure: allocation, limit: 15 * time.Minute, runs: 3},
+	{name: "allocation", measure: allocation, limit: 20 * time.Minute, runs: 3},
 	{name: "reply", measure: replyLatency, limit: 25 * time.Minute, runs: 1},
 	{name: "failover", measure: failover, limit: 12 * time.Minute, runs: 1},
 	{name: "memory", measure: memoryAndProcessor, limit: 25 * time.Minute, runs: 1},
