@@ -25,7 +25,8 @@ const (
 	floodPerMilli = 20
 	floodFor      = 10 * time.Second
 	floodAsks     = 1000
-	among         = "among 20,000 others a second"
+	mostOthers    = 1000 // addresses that nobody has
+	among         = "among 20,000 far others a second"
 )
 
 // replies measures how long a client waits for the answer to one ARP request or neighbour solicitation. Who asks is a thread
@@ -169,7 +170,7 @@ func (r *replies) rest(ctx context.Context, n int) error {
 	return err
 }
 
-// list finds out which addresses n Services have.
+// list finds out which addresses n Services have: held has them in the order of the Services' names.
 func (r *replies) list(ctx context.Context, n int) error {
 	list, err := r.Client.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -205,7 +206,8 @@ func family(ip netip.Addr) int {
 
 const (
 	ofKernel = "the kernel's own reply, for the node's address"
-	ofLoop   = "the reply of a bare loop that reads and writes"
+	ofLoop   = "the reply of a bare loop that reads and writes: a comparison, no lower bound for requests in a row"
+	ofReader = "a bare loop without a filter, in a process of its own, that reads every frame"
 )
 
 // latencies adds figures of what it takes to get answers for ips, of one family.
@@ -280,57 +282,132 @@ func (r *replies) add(name string, got []asked, goal float64) error {
 	return nil
 }
 
-// floods measures what requests for addresses that nobody has cost the speaker, and those who ask for its own meanwhile.
+// floods measures those who ask for addresses of the node meanwhile, and what requests for addresses that nobody has cost the
+// speaker: for addresses far from all that it holds, and for near ones, which nobody has among those that it holds.
 func (r *replies) floods(ctx context.Context) error {
 	if err := r.Process(r.Node(1), "bare-replies").Kill(); err != nil {
 		return err
 	}
+	far := [2][]netip.Addr{}
+	for f, first := range []string{"10.79.0.0", "fd79::1:0"} {
+		for i := range mostOthers {
+			b := netip.MustParseAddr(first).As16()
+			binary.BigEndian.PutUint16(b[14:], uint16(i))
+			far[f] = append(far[f], netip.AddrFrom16(b).Unmap())
+		}
+	}
 	for f, protocol := range protocols {
 		var got []asked
-		sent, err := r.flood(ctx, f, func() (err error) {
+		sent, err := r.flood(ctx, far[f], func() (err error) {
 			got, err = r.compare(ctx, floodAsks, spacing, r.held[f], false)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		if err := r.add(fmt.Sprintf("%s reply, %s held, %s", protocol, thousands(len(r.held[f])), among), got, 0); err != nil {
+		name := fmt.Sprintf("%s reply, %s held, %s", protocol, thousands(len(r.held[f])), among)
+		if err := r.add(name, got, 0); err != nil {
 			return err
 		}
-		r.b.say("%s", sent)
+		r.note(Figure{Name: name + ": those others", Unit: "/s", Ours: []float64{sent.rate()}})
 	}
 	// Only now: it would be in the way.
 	reader, err := r.startBareReplies(r.Node(1), "bare-reader", netip.Addr{})
 	if err != nil {
 		return err
 	}
+	for f := range protocols {
+		if err := r.floodCost(ctx, "far", far[f], reader); err != nil {
+			return err
+		}
+	}
+	near, err := r.gaps(ctx)
+	if err != nil {
+		return err
+	}
+	for f := range protocols {
+		if len(near[f]) == 0 {
+			r.b.say("so few Services have no addresses between them that could be freed: no flood of near requests")
+			break
+		}
+		if err := r.floodCost(ctx, "near", near[f], reader); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// floodCost adds the figures of what requests for addresses cost the speaker, and who reads every frame; where says which they
+// are. Below 0 is less than what rest varies by.
+func (r *replies) floodCost(ctx context.Context, where string, ips []netip.Addr, reader *lab.Process) error {
 	processes := []*lab.Process{r.speaker, reader}
 	rest, err := average(ctx, processes, floodFor)
 	if err != nil {
 		return err
 	}
-	for f, protocol := range protocols {
-		before, err := usageOf(processes)
-		if err != nil {
-			return err
-		}
-		sent, err := r.flood(ctx, f, func() error { return pass(ctx, floodFor) })
-		if err != nil {
-			return err
-		}
-		after, err := usageOf(processes)
-		if err != nil {
-			return err
-		}
-		var cost [2]float64
-		for i := range cost {
-			cost[i] = ((after.used[i] - before.used[i]).Seconds() - rest[i]*after.at.Sub(before.at).Seconds()) / float64(sent.frames) * 1e6
-		}
-		r.b.say("%s; a million cost the speaker %.3f s of CPU, and who reads every frame %.3f s", sent, cost[0], cost[1])
-		r.note(Figure{Name: fmt.Sprintf("speaker: CPU per million %s requests for other addresses", protocol), Unit: "s",
-			Ours: cost[:1], Limit: cost[1:], Of: "a bare loop that reads every frame"})
+	before, err := usageOf(processes)
+	if err != nil {
+		return err
 	}
+	sent, err := r.flood(ctx, ips, func() error { return pass(ctx, floodFor) })
+	if err != nil {
+		return err
+	}
+	if err := pass(ctx, answerWithin); err != nil { // the last frames are read
+		return err
+	}
+	after, err := usageOf(processes)
+	if err != nil {
+		return err
+	}
+	var cost [2]float64
+	for i := range cost {
+		cost[i] = ((after.used[i] - before.used[i]).Seconds() - rest[i]*after.at.Sub(before.at).Seconds()) / float64(sent.frames) * 1e6
+	}
+	protocol := protocols[family(ips[0])]
+	r.b.say("%s requests a second by %s for %d %s addresses: a million cost the speaker %.3f s of CPU, and who reads every frame %.3f s",
+		thousands(int(sent.rate())), protocol, len(ips), where, cost[0], cost[1])
+	name := fmt.Sprintf("speaker: CPU per million %s requests for %s addresses that nobody has", protocol, where)
+	r.note(Figure{Name: name, Unit: "s", Ours: cost[:1], Limit: cost[1:], Of: ofReader})
+	r.note(Figure{Name: name + ": requests", Unit: "/s", Ours: []float64{sent.rate()}})
 	return nil
+}
+
+// gaps deletes one Service of ten, at most as many as a flood has addresses, and returns what they had once nobody answers for
+// it, by family.
+func (r *replies) gaps(ctx context.Context) (freed [2][]netip.Addr, _ error) {
+	n := len(r.held[0])
+	var gone []int
+	for i := 1; i < n-1 && len(gone) < mostOthers; i += 10 {
+		gone = append(gone, i)
+	}
+	if len(gone) == 0 {
+		return freed, nil
+	}
+	r.b.say("deleting %d Services: their addresses are near ones that nobody has", len(gone))
+	err := parallel(ctx, 0, len(gone), func(ctx context.Context, i int) error {
+		return r.Client.CoreV1().Services(namespace).Delete(ctx, serviceName(gone[i]), metav1.DeleteOptions{})
+	})
+	if err != nil {
+		return freed, fmt.Errorf("delete Services: %w", err)
+	}
+	if err := r.watcher.wait(ctx, n-len(gone)); err != nil {
+		return freed, err
+	}
+	if err := r.rest(ctx, len(gone)); err != nil {
+		return freed, err
+	}
+	for f := range freed {
+		for _, i := range gone {
+			freed[f] = append(freed[f], r.held[f][i])
+		}
+		for _, ip := range []netip.Addr{freed[f][0], freed[f][len(gone)-1]} {
+			if yes, err := r.Answered(client, ip, time.Second); err != nil || yes {
+				return freed, errors.Join(err, fmt.Errorf("somebody answers for %s, which no Service has any more: %t", ip, yes))
+			}
+		}
+	}
+	return freed, nil
 }
 
 // flooding is what was sent, in which time.
@@ -341,20 +418,9 @@ type flooding struct {
 
 func (f flooding) rate() float64 { return float64(f.frames) / f.took.Seconds() }
 
-func (f flooding) String() string {
-	return fmt.Sprintf("%s requests a second for others", thousands(int(f.rate())))
-}
-
-// flood sends requests of a family for addresses that nobody has from a client, until meanwhile returns.
-func (r *replies) flood(ctx context.Context, family int, meanwhile func() error) (sent flooding, _ error) {
+// flood sends requests for addresses that nobody has from a client, until meanwhile returns.
+func (r *replies) flood(ctx context.Context, nobody []netip.Addr, meanwhile func() error) (sent flooding, _ error) {
 	const from = "c2"
-	first := [...]string{"10.79.0.0", "fd79::1:0"}[family]
-	nobody := make([]netip.Addr, 1000)
-	for i := range nobody {
-		b := netip.MustParseAddr(first).As16()
-		binary.BigEndian.PutUint16(b[14:], uint16(i))
-		nobody[i] = netip.AddrFrom16(b).Unmap()
-	}
 	questions, err := r.questions(from, nobody...)
 	if err != nil {
 		return sent, err
@@ -375,5 +441,6 @@ func (r *replies) flood(ctx context.Context, family int, meanwhile func() error)
 	}()
 	err = meanwhile()
 	stop()
-	return sent, errors.Join(err, <-flooded, ctx.Err())
+	err = errors.Join(err, <-flooded, ctx.Err())
+	return sent, err
 }
