@@ -34,10 +34,11 @@ const (
 // the answer, and has its own two system calls in it, its waking, and the way through two cables and the switch twice. All
 // that is in the time of the node's kernel too, which answers for the node's own address on the same NIC and is asked in
 // turns, but for the waking: what the kernel answers is there before the asking thread has gone to sleep. Addresses of the
-// implementation are asked for one after the other, all that there are.
+// implementation are asked for from all over those that there are.
 //
 // The bare loop is a thread on the node that reads a request and writes a reply: without a runtime, nothing to look up and
-// nothing to count. No program that is woken for each request is quicker.
+// nothing to count. Of requests that come one by one, no program that is woken for each is quicker. In a row it is only a
+// comparison: who looks for the next request before going to sleep may be quicker.
 type replies struct {
 	*Site
 	b          *Bench
