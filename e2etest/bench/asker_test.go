@@ -1,8 +1,10 @@
 package bench
 
 import (
+	"context"
 	"net/netip"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +24,36 @@ func TestStride(t *testing.T) {
 			t.Errorf("of %d, %d are visited, the first up to %d", n, len(seen), high)
 		}
 	}
+}
+
+// TestFlood: it goes on until it is told to stop, at the pace, and tells how much it was.
+func TestFlood(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{fd: fds[0]}
+	read := make(chan int)
+	go func() {
+		n, buf := 0, make([]byte, 8)
+		for size := 1; size > 0; n++ {
+			size, _ = unix.Read(fds[1], buf)
+		}
+		read <- n - 1
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	begun := time.Now()
+	sent, err := w.flood(ctx, 2, []question{{frame: []byte{1}}, {frame: []byte{2}}})
+	took := time.Since(begun)
+	if _, end := unix.Write(fds[0], nil); end != nil {
+		t.Fatal(end)
+	}
+	if got := <-read; err != nil || sent != got || sent == 0 || sent > 2*int(took.Milliseconds()+1) {
+		t.Errorf("%v, %d are sent in %v, %d are read", err, sent, took, got)
+	}
+	w.close()
+	_ = unix.Close(fds[1])
 }
 
 // TestAskTwiceAnswered: a second copy of an answer is none to the next question.

@@ -68,6 +68,7 @@ func replyLatency(ctx context.Context, b *Bench) (_ []Figure, err error) {
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
+			err = errors.Join(append(r.faults, err)...)
 			return r.figures, s.explain(s.explain(err, controlPlane, "controller"), s.Node(1), "speaker")
 		}
 	}
@@ -403,8 +404,12 @@ func (r *replies) gaps(ctx context.Context) (freed [2][]netip.Addr, _ error) {
 			freed[f] = append(freed[f], r.held[f][i])
 		}
 		for _, ip := range []netip.Addr{freed[f][0], freed[f][len(gone)-1]} {
-			if yes, err := r.Answered(client, ip, time.Second); err != nil || yes {
-				return freed, errors.Join(err, fmt.Errorf("somebody answers for %s, which no Service has any more: %t", ip, yes))
+			yes, err := r.Answered(client, ip, time.Second)
+			if err == nil && yes {
+				err = fmt.Errorf("somebody answers for %s, which no Service has any more", ip)
+			}
+			if err != nil {
+				return freed, err
 			}
 		}
 	}
