@@ -170,7 +170,7 @@ func (c *traffics) add(what string, n int, s spent) {
 			c.b.say("%s: %s: %d requests, %d bytes sent, %d received", name, what, t[what].requests, t[what].sent, t[what].received)
 		}
 	}
-	const of = "watches of the same kinds, in protobuf"
+	const of = "watches of the same kinds, in protobuf and compressed"
 	each := func(name, unit string, number int64, limit ...int64) {
 		f := Figure{Name: name + " per " + what, Unit: unit, Ours: []float64{float64(number) / float64(n)}}
 		for _, l := range limit {

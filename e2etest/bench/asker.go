@@ -147,8 +147,19 @@ func (s *Site) questions(host string, ips ...netip.Addr) (list []question, err e
 	return list, nil
 }
 
+// drain forgets the frames that have come: one that answers twice has not answered the next question yet.
+func (w *wire) drain() {
+	for {
+		_, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(w.fd), uintptr(unsafe.Pointer(&w.buf[0])), uintptr(len(w.buf)), unix.MSG_DONTWAIT, 0, 0)
+		if errno != 0 && errno != unix.EINTR {
+			return
+		}
+	}
+}
+
 // ask returns the time from a request to the answer, as the asking thread sees it; false if there is no answer in time.
 func (w *wire) ask(q question) (time.Duration, bool, error) {
+	w.drain()
 	begun := time.Now()
 	if errno := w.send(q.frame); errno != 0 {
 		return 0, false, fmt.Errorf("ask for %s: %w", q.ip, errno)
@@ -167,8 +178,12 @@ func (w *wire) ask(q question) (time.Duration, bool, error) {
 	}
 }
 
-// answerWithin is how long an answer is waited for.
-const answerWithin = 250 * time.Millisecond
+const (
+	// answerWithin is how long an answer is waited for.
+	answerWithin = 250 * time.Millisecond
+	// askWithin is when no more questions are asked that could be.
+	askWithin = time.Minute
+)
 
 // asked is what came of the questions to one that answers.
 type asked struct {
@@ -176,9 +191,32 @@ type asked struct {
 	unanswered int
 }
 
-// compare asks those that answer in turns, so that whatever else goes on hits all of them alike: n questions of each list, over
-// and over. With a pause before each, the turns are of one question; otherwise of a hundred, lest what one has still to do after
-// its answer delays the next.
+// lost is the part of the questions that were not answered, in percent.
+func (a asked) lost() float64 {
+	return 100 * float64(a.unanswered) / float64(max(1, len(a.micros)+a.unanswered))
+}
+
+// stride leads through n things by steps that visit each once before any again, and far apart: it has no divisor in common
+// with n.
+func stride(n int) int {
+	step := n*618/1000 + 1
+	for divisor(step, n) > 1 {
+		step++
+	}
+	return step
+}
+
+// divisor is the greatest that two numbers have in common.
+func divisor(a, b int) int {
+	for b > 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// compare asks those that answer in turns, so that whatever else goes on hits all of them alike: n questions of each list, from
+// all over it. With a pause before each, the turns are of one question; otherwise of a hundred, lest what one has still to do after
+// its answer delays the next. It asks less often where the answers that do not come would take longer than askWithin.
 func (w *wire) compare(ctx context.Context, n int, pause time.Duration, lists ...[]question) ([]asked, error) {
 	turn := 1
 	if pause == 0 {
@@ -187,13 +225,14 @@ func (w *wire) compare(ctx context.Context, n int, pause time.Duration, lists ..
 	all := make([]asked, len(lists))
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	for from := 0; from < n; from += turn {
+	for from, begun := 0, time.Now(); from < n && time.Since(begun) < askWithin; from += turn {
 		for j, list := range lists {
+			step := stride(len(list))
 			for i := from; i < min(from+turn, n); i++ {
 				if pause > 0 {
 					sleep(pause)
 				}
-				took, ok, err := w.ask(list[i%len(list)])
+				took, ok, err := w.ask(list[i*step%len(list)])
 				switch {
 				case err != nil:
 					return nil, err
@@ -212,20 +251,16 @@ func (w *wire) compare(ctx context.Context, n int, pause time.Duration, lists ..
 	return all, nil
 }
 
-// flood sends n frames in turns, so many per millisecond.
-func (w *wire) flood(ctx context.Context, n, perMilli int, list []question) error {
-	begun := time.Now()
-	for i := range n {
-		if i%perMilli == 0 {
-			if err := pass(ctx, time.Until(begun.Add(time.Duration(i/perMilli)*time.Millisecond))); err != nil {
-				return err
-			}
+// flood sends frames in turns, so many per millisecond, until ctx ends. It returns how many it has sent.
+func (w *wire) flood(ctx context.Context, perMilli int, list []question) (sent int, _ error) {
+	for begun := time.Now(); ; sent++ {
+		if sent%perMilli == 0 && pass(ctx, time.Until(begun.Add(time.Duration(sent/perMilli)*time.Millisecond))) != nil {
+			return sent, nil
 		}
-		if _, err := unix.Write(w.fd, list[i%len(list)].frame); err != nil {
-			return fmt.Errorf("send a frame: %w", err)
+		if _, err := unix.Write(w.fd, list[sent%len(list)].frame); err != nil {
+			return sent, fmt.Errorf("send a frame: %w", err)
 		}
 	}
-	return nil
 }
 
 // BareReplies answers ARP for an address on a NIC of the namespace that it runs in, with nothing but a read and a write for each

@@ -59,7 +59,7 @@ func (f Figure) Counts(values []float64) float64 {
 	return Percentile(values, f.Percentile)
 }
 
-// Ratio of ours over the limit; 0 without a limit.
+// Ratio of ours over the limit; 0 where that is missing or not above 0.
 func (f Figure) Ratio() float64 {
 	if limit := f.Counts(f.Limit); limit > 0 {
 		return f.Counts(f.Ours) / limit
@@ -72,7 +72,7 @@ func (f Figure) Met() string {
 	switch {
 	case f.Goal == Goal{} || len(f.Ours) == 0:
 		return ""
-	case f.Goal.Ratio > 0 && (len(f.Limit) == 0 || f.Ratio() > f.Goal.Ratio), f.Goal.Value > 0 && f.Counts(f.Ours) > f.Goal.Value,
+	case f.Goal.Ratio > 0 && (f.Counts(f.Limit) <= 0 || f.Ratio() > f.Goal.Ratio), f.Goal.Value > 0 && f.Counts(f.Ours) > f.Goal.Value,
 		f.Goal.None && slices.Max(f.Ours) > 0:
 		return "no"
 	}

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,20 +17,22 @@ import (
 // each failover profile, and how soon all know what happens. The speakers' membership layer runs as it is, all nodes in
 // one process, on a network in memory and a clock of its own: bytes and times are what a LAN without delay and losses and
 // nodes with a processor to spare would show, however slow this machine is. It runs the fast profile, which is the default,
-// so often and the others once, and needs no root, but memory: about 5 GB.
+// so often and the others once, and needs no root, but memory: about 5 GB. With an error come the figures of the clusters that
+// were measured before.
 func Gossip(ctx context.Context, runs int) ([]Figure, error) {
-	fast, err := gossipClusters(ctx, "-scale-profiles=fast", "-scale-runs="+strconv.Itoa(runs))
-	if err != nil {
-		return nil, fmt.Errorf("measure gossip: %w", err)
+	clusters, err := gossipClusters(ctx, "-scale-profiles=fast", "-scale-runs="+strconv.Itoa(runs))
+	if err == nil {
+		var slow []gossipCluster
+		slow, err = gossipClusters(ctx, "-scale-profiles=lan,wan")
+		clusters = append(clusters, slow...)
 	}
-	slow, err := gossipClusters(ctx, "-scale-profiles=lan,wan")
 	if err != nil {
-		return nil, fmt.Errorf("measure gossip: %w", err)
+		err = fmt.Errorf("measure gossip: %w", err)
 	}
-	return gossipFigures(append(fast, slow...)), nil
+	return gossipFigures(clusters), err
 }
 
-// gossipClusters runs internal/membership's TestScale, with more flags.
+// gossipClusters runs internal/membership's TestScale, with more flags. With an error come the clusters that it finished.
 func gossipClusters(ctx context.Context, flags ...string) (clusters []gossipCluster, err error) {
 	root, err := lab.RepoRoot()
 	if err != nil {
@@ -45,16 +48,21 @@ func gossipClusters(ctx context.Context, flags ...string) (clusters []gossipClus
 	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", test, "./internal/membership")
 	run := exec.CommandContext(ctx, test, append([]string{"-test.run=^TestScale$", "-test.timeout=0", "-scale=" + file}, flags...)...)
 	build.Dir, run.Dir = root, dir
-	for _, c := range []*exec.Cmd{build, run} {
-		if out, err := c.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("%w\n%s", err, out)
-		}
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, out)
+	}
+	out, failed := run.CombinedOutput()
+	if failed != nil {
+		failed = fmt.Errorf("%w\n%s", errors.Join(failed, ctx.Err()), out)
 	}
 	raw, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
+	if errors.Is(err, os.ErrNotExist) && failed != nil {
+		return nil, failed
 	}
-	return clusters, json.Unmarshal(raw, &clusters)
+	if err == nil {
+		err = json.Unmarshal(raw, &clusters)
+	}
+	return clusters, errors.Join(failed, err)
 }
 
 // gossipCluster is what one cluster has shown, as internal/membership's TestScale writes it.

@@ -25,6 +25,7 @@ const (
 	rolled     = 1000
 	extraNodes = 500
 	perSecond  = 50 // events
+	eventGoal  = 1  // ms of CPU per event of a Service, which is all the work of it: TLS, decoding, writing
 )
 
 // costs measures memory and processor time of the controller and of the first of the speakers.
@@ -34,6 +35,7 @@ type costs struct {
 	watcher *watcher
 	// processes are controller and speaker, and what they are measured against, in the same order.
 	processes []*lab.Process
+	rest      []float64 // processors that they used when they were last measured at rest
 	figures   []Figure
 }
 
@@ -128,6 +130,7 @@ func (c *costs) resting(ctx context.Context, when string, goal float64) error {
 		return err
 	}
 	rest := rates(before, after)
+	c.rest = rest
 	for i, d := range daemons {
 		plain := i + len(daemons)
 		c.b.say("%s, %s: %.0f MB resident, %.0f MB at most; %.2f ms of CPU per second", d, when, Median(resident[i]), peak[i], rest[i]*1000)
@@ -143,7 +146,7 @@ func megabytes(bytes int64) float64 { return float64(bytes) / 1e6 }
 
 // idle: nothing to do yet.
 func (c *costs) idle(ctx context.Context) error {
-	if err := settle(ctx, c.processes); err != nil {
+	if _, err := c.settle(ctx, c.processes, restsWithin); err != nil {
 		return err
 	}
 	return c.resting(ctx, "no Service", 0)
@@ -173,7 +176,7 @@ func (c *costs) fill(ctx context.Context, i int) error {
 			return err
 		}
 	}
-	rest, err := settleWithin(ctx, c.processes, 4*time.Minute)
+	rest, err := c.settle(ctx, c.processes, reportedWithin(n-from))
 	if err != nil {
 		return err
 	}
@@ -181,13 +184,22 @@ func (c *costs) fill(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	c.perEvent(fmt.Sprintf("Service, created until there are %s", thousands(n)), n-from, before, after, make([]float64, len(c.processes)), 0)
-	c.b.say("they rest (%.0f, %.0f ms per second)", rest[0]*1000, rest[1]*1000)
+	c.b.say("they rest: %s", rest)
 	goal := 0.0
 	if n == 2000 {
 		goal = 60
 	}
-	return c.resting(ctx, when, goal)
+	fewer := c.rest
+	if err := c.resting(ctx, when, goal); err != nil {
+		return err
+	}
+	// Rest with more Services may cost more; meanwhile it cost something between.
+	between := make([]float64, len(fewer))
+	for i := range between {
+		between[i] = (fewer[i] + c.rest[i]) / 2
+	}
+	c.perEvent(fmt.Sprintf("Service, created until there are %s", thousands(n)), n-from, before, after, between, 0)
+	return nil
 }
 
 // announced waits until the address of a Service is answered for on the LAN.
@@ -237,7 +249,7 @@ func (c *costs) events(ctx context.Context, what string, n, pace int, goal float
 	if err := profiled(); err != nil {
 		return err
 	}
-	if err := settle(ctx, c.processes); err != nil {
+	if _, err := c.settle(ctx, c.processes, restsWithin); err != nil {
 		return err
 	}
 	after, err := usageOf(c.processes)
@@ -265,14 +277,14 @@ func (c *costs) perEvent(what string, n int, before, after usage, rest []float64
 func (c *costs) among() string { return " among " + thousands(c.b.most()) }
 
 func (c *costs) editServices(ctx context.Context) error {
-	return c.events(ctx, "Service edited"+c.among(), edits, perSecond, 1, func(ctx context.Context, i int) error {
+	return c.events(ctx, "Service edited"+c.among(), edits, perSecond, eventGoal, func(ctx context.Context, i int) error {
 		return c.edit(ctx, serviceName(i%c.b.most()), i)
 	})
 }
 
 func (c *costs) createAndDelete(ctx context.Context) error {
 	n := c.b.most()
-	err := c.events(ctx, "Service created"+c.among(), edits, perSecond, 0, func(ctx context.Context, i int) error {
+	err := c.events(ctx, "Service created"+c.among(), edits, perSecond, eventGoal, func(ctx context.Context, i int) error {
 		return c.createServices(ctx, n+i, n+i+1, perService, c.Node(1))
 	})
 	if err != nil {
@@ -281,7 +293,7 @@ func (c *costs) createAndDelete(ctx context.Context) error {
 	if err := c.watcher.wait(ctx, n+edits); err != nil {
 		return err
 	}
-	err = c.events(ctx, "Service deleted"+c.among(), edits, perSecond, 0, func(ctx context.Context, i int) error {
+	err = c.events(ctx, "Service deleted"+c.among(), edits, perSecond, eventGoal, func(ctx context.Context, i int) error {
 		return c.Client.CoreV1().Services(namespace).Delete(ctx, serviceName(n+i), metav1.DeleteOptions{})
 	})
 	if err != nil {
@@ -296,7 +308,7 @@ func (c *costs) roll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := settle(ctx, c.processes); err != nil {
+	if _, err := c.settle(ctx, c.processes, restsWithin); err != nil {
 		return err
 	}
 	return c.events(ctx, fmt.Sprintf("pod replaced of a Service with %s", thousands(sliceCount*perSlice)), rolled, 2*perSecond, 0, large.replace)
@@ -307,7 +319,7 @@ func (c *costs) addNodes(ctx context.Context) error {
 	if err := c.createNodes(ctx, extraNodes); err != nil {
 		return err
 	}
-	if err := settle(ctx, c.processes); err != nil {
+	if _, err := c.settle(ctx, c.processes, restsWithin); err != nil {
 		return err
 	}
 	if err := c.resting(ctx, fmt.Sprintf("%s Services and %d Nodes", thousands(c.b.most()), extraNodes), 0); err != nil {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/lanyard-lb/lanyard/e2etest/lab"
 )
@@ -92,39 +94,108 @@ const (
 	window = 2 * time.Second
 	// resting is the part of a processor that a resting process uses at most.
 	resting = 0.02
-	// restsWithin is how long that may take. What is not urgent may be paced: a speaker's reports, say.
+	// restingWrites is how many objects a second are written at most in a cluster at rest: leases, but no reports, which take a
+	// daemon that paces them less of a processor than that.
+	restingWrites = 6
+	// inARow is how many looks in a row must find rest: what is paced, or tried again, pauses.
+	inARow = 3
+	// restsWithin is how long it may take after some events.
 	restsWithin = 90 * time.Second
 )
 
-// settle waits until the processes rest, at most for restsWithin.
-func settle(ctx context.Context, processes []*lab.Process) error {
-	_, err := settleWithin(ctx, processes, restsWithin)
-	return err
+// reportedWithin is how long it may take until n Services that come at once are reported: speakers may pace that, ours to 20 a
+// second.
+func reportedWithin(n int) time.Duration { return time.Duration(n)*time.Second/20 + time.Minute }
+
+// look is what was seen in a window.
+type look struct {
+	names  []string
+	used   []float64 // processors that each of the processes used
+	writes float64   // objects that anybody wrote, per second
 }
 
-// settleWithin waits until the processes rest, at most for so long, and returns what they used in the last window.
-func settleWithin(ctx context.Context, processes []*lab.Process, limit time.Duration) (rest []float64, _ error) {
-	for begun := time.Now(); ; {
-		from, err := usageOf(processes)
+func (l look) rests() bool { return slices.Max(l.used) <= resting && l.writes <= restingWrites }
+
+func (l look) String() string {
+	var all []string
+	for i, u := range l.used {
+		all = append(all, fmt.Sprintf("%s %.0f ms of CPU per second", l.names[i], u*1000))
+	}
+	return fmt.Sprintf("%s; %.0f writes per second", strings.Join(all, ", "), l.writes)
+}
+
+// restlessError says that there was no rest in time.
+type restlessError struct {
+	look
+	limit time.Duration
+}
+
+func (e *restlessError) Error() string {
+	return fmt.Sprintf("not at rest after %v: %s", e.limit, e.look)
+}
+
+// settle waits until the processes rest, and nobody writes to the API server what may concern them. Without rest within the
+// limit it returns a restlessError. The look is the last.
+func (s *Site) settle(ctx context.Context, processes []*lab.Process, limit time.Duration) (look, error) {
+	return untilRest(limit, func() (look, error) { return s.look(ctx, processes) })
+}
+
+func untilRest(limit time.Duration, next func() (look, error)) (look, error) {
+	begun, found := time.Now(), 0
+	for {
+		l, err := next()
 		if err != nil {
-			return nil, err
+			return l, err
 		}
-		if err := pass(ctx, window); err != nil {
-			return nil, err
+		if !l.rests() {
+			found = 0
+		} else if found++; found == inARow {
+			return l, nil
 		}
-		to, err := usageOf(processes)
-		if err != nil {
-			return nil, err
-		}
-		rest = rates(from, to)
-		busy := false
-		for _, r := range rest {
-			busy = busy || r > resting
-		}
-		if !busy || time.Since(begun) > limit {
-			return rest, nil
+		if time.Since(begun) >= limit {
+			return l, &restlessError{l, limit}
 		}
 	}
+}
+
+func (s *Site) look(ctx context.Context, processes []*lab.Process) (l look, _ error) {
+	for _, p := range processes {
+		l.names = append(l.names, p.Name)
+	}
+	written, err := s.revision(ctx)
+	if err != nil {
+		return l, err
+	}
+	from, err := usageOf(processes)
+	if err != nil {
+		return l, err
+	}
+	if err := pass(ctx, window); err != nil {
+		return l, err
+	}
+	to, err := usageOf(processes)
+	if err != nil {
+		return l, err
+	}
+	writtenSince, err := s.revision(ctx)
+	if err != nil {
+		return l, err
+	}
+	l.used, l.writes = rates(from, to), float64(writtenSince-written)/to.at.Sub(from.at).Seconds()
+	return l, nil
+}
+
+// revision counts what has been written to the API server so far, whatever its kind: etcd counts its writes, and lists tell.
+func (s *Site) revision(ctx context.Context) (int64, error) {
+	list, err := s.Client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{Limit: 1})
+	if err != nil {
+		return 0, fmt.Errorf("count what is written: %w", err)
+	}
+	n, err := strconv.ParseInt(list.ResourceVersion, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("count what is written: %w", err)
+	}
+	return n, nil
 }
 
 // average is what the processes use over a time in which nothing is done.

@@ -20,10 +20,13 @@ const (
 	// processors with other things in their caches; and in a row.
 	spacedAsks, rowAsks = 500, 5000
 	spacing             = 2 * time.Millisecond
-	// A flood is so many requests, of which nobody need answer one, from another client.
-	floodFrames, floodPerMilli = 200000, 20
-	floodAsks                  = 1000 // of each address meanwhile
-	among                      = "among 20,000 others a second"
+	// A flood is so many requests per millisecond, of which nobody need answer one, from another client: as long as questions
+	// are asked meanwhile, or for so long where it is the processor time that counts.
+	floodPerMilli = 20
+	floodFor      = 10 * time.Second
+	floodAsks     = 1000
+	mostOthers    = 1000 // addresses that nobody has
+	among         = "among 20,000 far others a second"
 )
 
 // replies measures how long a client waits for the answer to one ARP request or neighbour solicitation. Who asks is a thread
@@ -31,10 +34,11 @@ const (
 // the answer, and has its own two system calls in it, its waking, and the way through two cables and the switch twice. All
 // that is in the time of the node's kernel too, which answers for the node's own address on the same NIC and is asked in
 // turns, but for the waking: what the kernel answers is there before the asking thread has gone to sleep. Addresses of the
-// implementation are asked for one after the other, all that there are.
+// implementation are asked for from all over those that there are.
 //
 // The bare loop is a thread on the node that reads a request and writes a reply: without a runtime, nothing to look up and
-// nothing to count. No program that is woken for each request is quicker.
+// nothing to count. Of requests that come one by one, no program that is woken for each is quicker. In a row it is only a
+// comparison: who looks for the next request before going to sleep may be quicker.
 type replies struct {
 	*Site
 	b          *Bench
@@ -44,6 +48,8 @@ type replies struct {
 	loop       netip.Addr      // what the bare loop answers for
 	held       [2][]netip.Addr // of the Services, IPv4 first
 	first      [2]float64      // p50 of spaced requests with one address
+	restless   bool            // the speaker has not come to rest, and is measured all the same
+	faults     []error
 	figures    []Figure
 }
 
@@ -62,10 +68,19 @@ func replyLatency(ctx context.Context, b *Bench) (_ []Figure, err error) {
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
+			err = errors.Join(append(r.faults, err)...)
 			return r.figures, s.explain(s.explain(err, controlPlane, "controller"), s.Node(1), "speaker")
 		}
 	}
-	return r.figures, nil
+	return r.figures, errors.Join(r.faults...)
+}
+
+// note adds a figure. One that was measured without rest says so, and counts for no goal.
+func (r *replies) note(f Figure) {
+	if r.restless {
+		f.Name, f.Goal = f.Name+" (NOT AT REST)", Goal{}
+	}
+	r.figures = append(r.figures, f)
 }
 
 func (r *replies) start(ctx context.Context) (err error) {
@@ -94,7 +109,8 @@ func (r *replies) start(ctx context.Context) (err error) {
 }
 
 // hold has the node hold addresses of each family until there are n, and asks for them. The controller is away while Services
-// are created: to give an address to one at a time takes the API server longer than to give them to all.
+// are created: to give an address to one at a time takes the API server longer than to give them to all. Each has a ready
+// endpoint on the node, for implementations that announce no other.
 func (r *replies) hold(ctx context.Context, from, n int) error {
 	if err := r.controller.Term(); err != nil {
 		return err
@@ -106,11 +122,10 @@ func (r *replies) hold(ctx context.Context, from, n int) error {
 	err := parallel(ctx, from, n, func(ctx context.Context, i int) error {
 		s, dual := service(serviceName(i)), corev1.IPFamilyPolicyRequireDualStack
 		s.Spec.IPFamilyPolicy = &dual
-		_, err := r.Client.CoreV1().Services(namespace).Create(ctx, s, metav1.CreateOptions{})
-		return err
+		return r.createService(ctx, s, i, 1, r.Node(1))
 	})
 	if err != nil {
-		return fmt.Errorf("create Services: %w", err)
+		return err
 	}
 	if err := r.controller.Restart(); err != nil {
 		return err
@@ -129,7 +144,7 @@ func (r *replies) hold(ctx context.Context, from, n int) error {
 			}
 		}
 	}
-	if err := settle(ctx, []*lab.Process{r.speaker}); err != nil {
+	if err := r.rest(ctx, n-from); err != nil {
 		return err
 	}
 	for _, ips := range r.held {
@@ -140,7 +155,24 @@ func (r *replies) hold(ctx context.Context, from, n int) error {
 	return nil
 }
 
-// list finds out which addresses n Services have.
+// rest waits until the speaker has nothing to do any more for n Services that came or went. Without rest it is measured all the
+// same, and the figures say so.
+func (r *replies) rest(ctx context.Context, n int) error {
+	l, err := r.settle(ctx, []*lab.Process{r.speaker}, reportedWithin(n))
+	var restless *restlessError
+	r.restless = errors.As(err, &restless)
+	switch {
+	case r.restless:
+		r.faults = append(r.faults, err)
+		r.b.say("%v", err)
+		return nil
+	case err == nil:
+		r.b.say("it rests: %s", l)
+	}
+	return err
+}
+
+// list finds out which addresses n Services have: held has them in the order of the Services' names.
 func (r *replies) list(ctx context.Context, n int) error {
 	list, err := r.Client.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -176,7 +208,8 @@ func family(ip netip.Addr) int {
 
 const (
 	ofKernel = "the kernel's own reply, for the node's address"
-	ofLoop   = "the reply of a bare loop that reads and writes"
+	ofLoop   = "the reply of a bare loop that reads and writes: a comparison, no lower bound for requests in a row"
+	ofReader = "a bare loop without a filter, in a process of its own, that reads every frame"
 )
 
 // latencies adds figures of what it takes to get answers for ips, of one family.
@@ -192,12 +225,9 @@ func (r *replies) latencies(ctx context.Context, ips []netip.Addr) error {
 		if err != nil {
 			return err
 		}
-		for _, a := range got {
-			if a.unanswered > 0 {
-				return fmt.Errorf("%d of %d %s requests were not answered", a.unanswered, pace.n, protocols[f])
-			}
+		if err := r.add(fmt.Sprintf("%s reply, %s held, a request %s", protocols[f], thousands(len(ips)), pace.name), got, pace.goal); err != nil {
+			return err
 		}
-		r.add(fmt.Sprintf("%s reply, %s held, a request %s", protocols[f], thousands(len(ips)), pace.name), got, pace.goal)
 		if pace.pause == 0 {
 			continue
 		}
@@ -206,7 +236,7 @@ func (r *replies) latencies(ctx context.Context, ips []netip.Addr) error {
 			r.first[f] = p50
 			continue
 		}
-		r.figures = append(r.figures, Figure{Name: fmt.Sprintf("%s reply, %s held, beside 1 held, p50", protocols[f], thousands(len(ips))), Unit: "µs",
+		r.note(Figure{Name: fmt.Sprintf("%s reply, %s held, beside 1 held, p50", protocols[f], thousands(len(ips))), Unit: "µs",
 			Ours: []float64{p50}, Limit: []float64{r.first[f]}, Of: "the same with 1 held", Goal: Goal{Ratio: 1.2}})
 	}
 	return nil
@@ -232,11 +262,17 @@ func (r *replies) compare(ctx context.Context, n int, pause time.Duration, ips [
 	return w.compare(ctx, n, pause, lists...)
 }
 
-// add adds figures of what came of asking the kernel, the implementation and the bare loop.
-func (r *replies) add(name string, got []asked, goal float64) {
+// add adds figures of what came of asking the kernel, the implementation and the bare loop. It fails if most was not answered.
+func (r *replies) add(name string, got []asked, goal float64) error {
+	r.note(Figure{Name: name + ", unanswered", Unit: "%", Ours: []float64{got[1].lost()}, Limit: []float64{got[0].lost()}, Of: ofKernel})
+	for i, who := range []string{ofKernel, "the implementation's reply", ofLoop}[:len(got)] {
+		if got[i].lost() > 50 {
+			return fmt.Errorf("%s: %.0f %% were not answered (%s)", name, got[i].lost(), who)
+		}
+	}
 	kernel, own := got[0].micros, got[1].micros
 	figure := func(what string, p int, limit []float64, of string, goal float64) {
-		r.figures = append(r.figures, Figure{Name: what, Unit: "µs", Ours: []float64{Percentile(own, p)},
+		r.note(Figure{Name: what, Unit: "µs", Ours: []float64{Percentile(own, p)},
 			Limit: []float64{Percentile(limit, p)}, Of: of, Goal: Goal{Ratio: goal}})
 		r.b.say("%s: %.1f µs, %.1f µs for %s", what, Percentile(own, p), Percentile(limit, p), of)
 	}
@@ -245,89 +281,172 @@ func (r *replies) add(name string, got []asked, goal float64) {
 	if len(got) > 2 {
 		figure(name+", p50 beside a bare loop", 50, got[2].micros, ofLoop, 0)
 	}
+	return nil
 }
 
-// floods measures what requests for addresses that nobody has cost the speaker, and those who ask for its own meanwhile.
+// floods measures those who ask for addresses of the node meanwhile, and what requests for addresses that nobody has cost the
+// speaker: for addresses far from all that it holds, and for near ones, which nobody has among those that it holds.
 func (r *replies) floods(ctx context.Context) error {
 	if err := r.Process(r.Node(1), "bare-replies").Kill(); err != nil {
 		return err
 	}
+	far := [2][]netip.Addr{}
+	for f, first := range []string{"10.79.0.0", "fd79::1:0"} {
+		for i := range mostOthers {
+			b := netip.MustParseAddr(first).As16()
+			binary.BigEndian.PutUint16(b[14:], uint16(i))
+			far[f] = append(far[f], netip.AddrFrom16(b).Unmap())
+		}
+	}
 	for f, protocol := range protocols {
 		var got []asked
-		err := r.flood(ctx, f, func() (err error) {
+		sent, err := r.flood(ctx, far[f], func() (err error) {
 			got, err = r.compare(ctx, floodAsks, spacing, r.held[f], false)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		r.add(fmt.Sprintf("%s reply, %s held, %s", protocol, thousands(len(r.held[f])), among), got, 0)
-		r.figures = append(r.figures, Figure{Name: fmt.Sprintf("%s requests unanswered, of %s %s", protocol, thousands(floodAsks), among),
-			Unit: "requests", Ours: []float64{float64(got[1].unanswered)}, Limit: []float64{float64(got[0].unanswered)},
-			Of: "those for the node's own address"})
+		name := fmt.Sprintf("%s reply, %s held, %s", protocol, thousands(len(r.held[f])), among)
+		if err := r.add(name, got, 0); err != nil {
+			return err
+		}
+		r.note(Figure{Name: name + ": those others", Unit: "/s", Ours: []float64{sent.rate()}})
 	}
 	// Only now: it would be in the way.
 	reader, err := r.startBareReplies(r.Node(1), "bare-reader", netip.Addr{})
 	if err != nil {
 		return err
 	}
-	processes := []*lab.Process{r.speaker, reader}
-	rest, err := average(ctx, processes, 5*time.Second)
+	for f := range protocols {
+		if err := r.floodCost(ctx, "far", far[f], reader); err != nil {
+			return err
+		}
+	}
+	near, err := r.gaps(ctx)
 	if err != nil {
 		return err
 	}
-	for f, protocol := range protocols {
-		before, err := usageOf(processes)
-		if err != nil {
+	for f := range protocols {
+		if len(near[f]) == 0 {
+			r.b.say("so few Services have no addresses between them that could be freed: no flood of near requests")
+			break
+		}
+		if err := r.floodCost(ctx, "near", near[f], reader); err != nil {
 			return err
 		}
-		if err := r.flood(ctx, f, func() error { return nil }); err != nil {
-			return err
-		}
-		after, err := usageOf(processes)
-		if err != nil {
-			return err
-		}
-		var cost [2]float64
-		for i := range cost {
-			cost[i] = max(0, (after.used[i]-before.used[i]).Seconds()-rest[i]*after.at.Sub(before.at).Seconds()) / floodFrames * 1e6
-		}
-		r.b.say("a million %s requests for others cost the speaker %.3f s of CPU, and who reads every frame %.3f s", protocol, cost[0], cost[1])
-		r.figures = append(r.figures, Figure{Name: fmt.Sprintf("speaker: CPU per million %s requests for other addresses", protocol), Unit: "s",
-			Ours: cost[:1], Limit: cost[1:], Of: "a bare loop that reads every frame"})
 	}
 	return nil
 }
 
-// flood sends requests of a family for addresses that nobody has from a client. What is done meanwhile must be done before the
-// last is sent.
-func (r *replies) flood(ctx context.Context, family int, meanwhile func() error) error {
-	const from = "c2"
-	first := [...]string{"10.79.0.0", "fd79::1:0"}[family]
-	nobody := make([]netip.Addr, 1000)
-	for i := range nobody {
-		b := netip.MustParseAddr(first).As16()
-		binary.BigEndian.PutUint16(b[14:], uint16(i))
-		nobody[i] = netip.AddrFrom16(b).Unmap()
-	}
-	questions, err := r.questions(from, nobody...)
+// floodCost adds the figures of what requests for addresses cost the speaker, and who reads every frame; where says which they
+// are. Below 0 is less than what rest varies by.
+func (r *replies) floodCost(ctx context.Context, where string, ips []netip.Addr, reader *lab.Process) error {
+	processes := []*lab.Process{r.speaker, reader}
+	rest, err := average(ctx, processes, floodFor)
 	if err != nil {
 		return err
+	}
+	before, err := usageOf(processes)
+	if err != nil {
+		return err
+	}
+	sent, err := r.flood(ctx, ips, func() error { return pass(ctx, floodFor) })
+	if err != nil {
+		return err
+	}
+	if err := pass(ctx, answerWithin); err != nil { // the last frames are read
+		return err
+	}
+	after, err := usageOf(processes)
+	if err != nil {
+		return err
+	}
+	var cost [2]float64
+	for i := range cost {
+		cost[i] = ((after.used[i] - before.used[i]).Seconds() - rest[i]*after.at.Sub(before.at).Seconds()) / float64(sent.frames) * 1e6
+	}
+	protocol := protocols[family(ips[0])]
+	r.b.say("%s requests a second by %s for %d %s addresses: a million cost the speaker %.3f s of CPU, and who reads every frame %.3f s",
+		thousands(int(sent.rate())), protocol, len(ips), where, cost[0], cost[1])
+	name := fmt.Sprintf("speaker: CPU per million %s requests for %s addresses that nobody has", protocol, where)
+	r.note(Figure{Name: name, Unit: "s", Ours: cost[:1], Limit: cost[1:], Of: ofReader})
+	r.note(Figure{Name: name + ": requests", Unit: "/s", Ours: []float64{sent.rate()}})
+	return nil
+}
+
+// gaps deletes one Service of ten, at most as many as a flood has addresses, and returns what they had once nobody answers for
+// it, by family.
+func (r *replies) gaps(ctx context.Context) (freed [2][]netip.Addr, _ error) {
+	n := len(r.held[0])
+	var gone []int
+	for i := 1; i < n-1 && len(gone) < mostOthers; i += 10 {
+		gone = append(gone, i)
+	}
+	if len(gone) == 0 {
+		return freed, nil
+	}
+	r.b.say("deleting %d Services: their addresses are near ones that nobody has", len(gone))
+	err := parallel(ctx, 0, len(gone), func(ctx context.Context, i int) error {
+		return r.Client.CoreV1().Services(namespace).Delete(ctx, serviceName(gone[i]), metav1.DeleteOptions{})
+	})
+	if err != nil {
+		return freed, fmt.Errorf("delete Services: %w", err)
+	}
+	if err := r.watcher.wait(ctx, n-len(gone)); err != nil {
+		return freed, err
+	}
+	if err := r.rest(ctx, len(gone)); err != nil {
+		return freed, err
+	}
+	for f := range freed {
+		for _, i := range gone {
+			freed[f] = append(freed[f], r.held[f][i])
+		}
+		for _, ip := range []netip.Addr{freed[f][0], freed[f][len(gone)-1]} {
+			yes, err := r.Answered(client, ip, time.Second)
+			if err == nil && yes {
+				err = fmt.Errorf("somebody answers for %s, which no Service has any more", ip)
+			}
+			if err != nil {
+				return freed, err
+			}
+		}
+	}
+	return freed, nil
+}
+
+// flooding is what was sent, in which time.
+type flooding struct {
+	frames int
+	took   time.Duration
+}
+
+func (f flooding) rate() float64 { return float64(f.frames) / f.took.Seconds() }
+
+// flood sends requests for addresses that nobody has from a client, until meanwhile returns.
+func (r *replies) flood(ctx context.Context, nobody []netip.Addr, meanwhile func() error) (sent flooding, _ error) {
+	const from = "c2"
+	questions, err := r.questions(from, nobody...)
+	if err != nil {
+		return sent, err
 	}
 	w, err := openWireOf(r.Host(from), nobody[0], answersTo(nobody[0]))
 	if err != nil {
-		return err
+		return sent, err
 	}
 	defer w.close()
+	until, stop := context.WithCancel(ctx)
+	defer stop()
 	flooded := make(chan error, 1)
-	go func() { flooded <- w.flood(ctx, floodFrames, floodPerMilli, questions) }()
-	if err := meanwhile(); err != nil {
-		return errors.Join(err, <-flooded)
-	}
-	select {
-	case err := <-flooded:
-		return errors.Join(errors.New("the flood was over too early"), err)
-	default:
-		return <-flooded
-	}
+	begun := time.Now()
+	go func() {
+		n, err := w.flood(until, floodPerMilli, questions)
+		sent = flooding{n, time.Since(begun)}
+		flooded <- err
+	}()
+	err = meanwhile()
+	stop()
+	err = errors.Join(err, <-flooded, ctx.Err())
+	return sent, err
 }

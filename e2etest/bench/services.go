@@ -108,19 +108,23 @@ func paced(ctx context.Context, n, perSecond int, f func(ctx context.Context, i 
 // node, if there are to be any.
 func (s *Site) createServices(ctx context.Context, from, to, size int, node string) error {
 	return parallel(ctx, from, to, func(ctx context.Context, i int) error {
-		name := serviceName(i)
-		if _, err := s.Client.CoreV1().Services(namespace).Create(ctx, service(name), metav1.CreateOptions{}); err != nil {
-			return fmt.Errorf("create Service %s: %w", name, err)
-		}
-		if size == 0 {
-			return nil
-		}
-		slice := endpoints(name, name, node, size, i)
-		if _, err := s.Client.DiscoveryV1().EndpointSlices(namespace).Create(ctx, slice, metav1.CreateOptions{}); err != nil {
-			return fmt.Errorf("create EndpointSlice %s: %w", name, err)
-		}
-		return nil
+		return s.createService(ctx, service(serviceName(i)), i, size, node)
 	})
+}
+
+// createService makes a Service and its EndpointSlice; the number makes the latter's addresses its own.
+func (s *Site) createService(ctx context.Context, o *corev1.Service, number, size int, node string) error {
+	if _, err := s.Client.CoreV1().Services(namespace).Create(ctx, o, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("create Service %s: %w", o.Name, err)
+	}
+	if size == 0 {
+		return nil
+	}
+	slice := endpoints(o.Name, o.Name, node, size, number)
+	if _, err := s.Client.DiscoveryV1().EndpointSlices(namespace).Create(ctx, slice, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("create EndpointSlice %s: %w", o.Name, err)
+	}
+	return nil
 }
 
 // setAddress is the bare patch of a Service's status; no address takes it away.

@@ -93,7 +93,11 @@ func (f Figure) line() []string {
 		line[4] = number(slices.Min(f.Ours)) + " to " + number(slices.Max(f.Ours))
 	}
 	if len(f.Limit) > 0 {
-		line[5], line[6] = strings.TrimSpace(number(f.Counts(f.Limit))+" "+f.Unit), number(f.Ratio())
+		limit := f.Counts(f.Limit)
+		line[5] = strings.TrimSpace(number(limit) + " " + f.Unit)
+		if limit > 0 {
+			line[6] = number(f.Ratio())
+		}
 	}
 	return line
 }

@@ -19,13 +19,14 @@ func TestTable(t *testing.T) {
 	for _, v := range []float64{3, 2, 4} { // one call for each run
 		ours.add([]Figure{{Name: "all assigned", Unit: "s", Ours: []float64{v}, Limit: []float64{2}, Of: "bare patches", Goal: Goal{Ratio: 1.4}}})
 	}
+	ours.add([]Figure{{Name: "unanswered", Unit: "%", Ours: []float64{5}, Limit: []float64{0}, Of: "the kernel"}})
 	ours.add([]Figure{{Name: "lost", Unit: "requests", Ours: []float64{0, 0}, Goal: Goal{None: true}}, {Name: "memory", Unit: "MB"}})
 	theirs := Results{Implementation: "b", Figures: []Figure{{Name: "all assigned", Unit: "s", Ours: []float64{50}, Goal: Goal{Ratio: 1.4}}}}
 	for _, tc := range []struct {
 		all   []Results
 		lines []string
 	}{
-		{[]Results{ours}, []string{"all assigned 3 3.00 s 2.00 to 4.00 2.00 s a 1.50 ≤ 1.4 × no", "limit a: bare patches", "lost 2 0 requests 0 to 0 none yes", "memory 0 -"}},
+		{[]Results{ours}, []string{"all assigned 3 3.00 s 2.00 to 4.00 2.00 s a 1.50 ≤ 1.4 × no", "limit a: bare patches", "unanswered 1 5.00 % 0 % b lost", "lost 2 0 requests 0 to 0 none yes", "memory 0 -"}},
 		{[]Results{ours, theirs}, []string{"all assigned a 3 3.00 s", "b 1 50.0 s ≤ 1.4 × no", "lost a 2"}},
 	} {
 		var out strings.Builder
@@ -68,6 +69,7 @@ func TestMet(t *testing.T) {
 			{Ours: []float64{1.4}, Limit: []float64{1}, Goal: Goal{Ratio: 1.3}}, {Ours: []float64{1}, Goal: Goal{Ratio: 1.3}},
 			{Ours: []float64{61}, Goal: Goal{Value: 60}}, {Ours: []float64{0, 1, 0}, Goal: Goal{None: true}},
 			{Ours: []float64{1, 2, 9}, Percentile: 99, Goal: Goal{Value: 2}},
+			{Ours: []float64{50}, Limit: []float64{0}, Goal: Goal{Ratio: 1.3}}, {Ours: []float64{50}, Limit: []float64{-1}, Goal: Goal{Ratio: 1.3}},
 		},
 		"": {{Ours: []float64{1}}, {Goal: Goal{Value: 60}}},
 	} {

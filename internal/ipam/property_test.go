@@ -307,19 +307,47 @@ func (w *world) standIn(k Key, ip netip.Addr) bool {
 	return r.Reservation != "" || named && !slices.Contains(r.Addresses, ip)
 }
 
+// One more Service with 100,000 addresses of a /8 held comes, gets one, and goes.
 func BenchmarkAssignIntoSlash8With100kHeld(b *testing.B) {
+	const held = 100_000
 	l := NewLedger()
-	r, _ := iprange.Parse("10.0.0.0/8")
+	r, err := iprange.Parse("10.0.0.0/8")
+	if err != nil {
+		b.Fatal(err)
+	}
 	l.SetPools([]Pool{{Name: "lan", Ranges: []iprange.Range{r}, AutoAssign: true}})
 	request := func(i int) Request {
 		return Request{Service: Key{"ns", fmt.Sprint(i)}, Families: []Family{IPv4}}
 	}
-	for i := range 100_000 {
+	assigned := func(i int) netip.Addr {
+		d, _ := l.Decision(request(i).Service)
+		if len(d.IPs()) != 1 || !r.Contains(d.IPs()[0]) {
+			b.Fatalf("Service %d has %v, want one address of %v", i, d.IPs(), r)
+		}
+		return d.IPs()[0]
+	}
+	holder := map[netip.Addr]int{}
+	for i := range held {
 		l.Set(request(i))
+		holder[assigned(i)] = i
+	}
+	if len(holder) != held {
+		b.Fatalf("%d Services have %d addresses", held, len(holder))
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		l.Set(request(-1))
+		if changed := l.Set(request(-1)); len(changed.Services) != 1 {
+			b.Fatalf("%v are served when one comes", changed.Services)
+		}
 		l.Delete(Key{"ns", "-1"})
+	}
+	l.Set(request(-1))
+	if other, taken := holder[assigned(-1)]; taken {
+		b.Fatalf("%v is given to two, of whom one is Service %d", assigned(-1), other)
+	}
+	for ip, i := range holder {
+		if assigned(i) != ip {
+			b.Fatalf("Service %d has lost %v", i, ip)
+		}
 	}
 }

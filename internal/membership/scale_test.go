@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	scaleFile     = flag.String("scale", "", "measure what gossip costs, and write that to this file")
+	scaleFile     = flag.String("scale", "", "measure what gossip costs, and write that to this file after each cluster")
 	scaleProfiles = flag.String("scale-profiles", "fast,lan,wan", "in these profiles")
 	scaleSizes    = flag.String("scale-sizes", "3,100,500", "with so many members")
 	scaleClaims   = flag.Int("scale-claims", 5000, "and so many claims of all members together")
@@ -94,15 +94,15 @@ func TestScale(t *testing.T) {
 				begin := time.Now()
 				synctest.Test(t, func(t *testing.T) { all = append(all, newCluster(t, profile, n).measure()) })
 				t.Logf("run %d, %s, %d members: took %v", run+1, profile, n, time.Since(begin).Round(time.Second))
+				b, err := json.MarshalIndent(all, "", "\t")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(*scaleFile, append(b, '\n'), 0o644); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
-	}
-	b, err := json.MarshalIndent(all, "", "\t")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(*scaleFile, append(b, '\n'), 0o644); err != nil {
-		t.Fatal(err)
 	}
 }
 
