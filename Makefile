@@ -67,7 +67,7 @@ test: needs test-unit test-lab ## run all tests with the race detector (lab and 
 
 .PHONY: test-unit
 test-unit: ## unit, property, fuzz-seed and veth tests; the largest simulations without the race detector
-	go test -race ./...
+	go test -race -timeout 20m ./...
 	go test -run TestLifeOfMany ./internal/placement
 	go test -run TestClaimsDontSlowDetection ./internal/membership -members 100
 
