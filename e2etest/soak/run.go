@@ -28,7 +28,7 @@ type Options struct {
 	Pace time.Duration
 	// Services is about how many there are.
 	Services int
-	// RestEvery is the time between two rests, in which all must agree within Patience.
+	// RestEvery is the time between two rests, in which all must agree within Patience; pages may take longer.
 	RestEvery, Patience time.Duration
 	Rules               Rules
 	// Folder takes the log of the soak and, where something was violated, those of all processes. Empty makes a
@@ -228,7 +228,7 @@ func (s *soak) repose(ctx context.Context) {
 	var owners map[netip.Addr]string
 	agreed := 0
 	for agreed < 3 && ctx.Err() == nil {
-		rest, found := s.rested(ctx)
+		rest, found, limit := s.rested(ctx)
 		faults = found
 		if now := rest.Owners(); len(faults) == 0 && agreed > 0 && !maps.Equal(now, owners) {
 			faults = append(faults, fmt.Sprintf("owners have changed while nothing happened: from %v to %v", owners, now))
@@ -246,7 +246,7 @@ func (s *soak) repose(ctx context.Context) {
 			agreed = 0
 			owners = nil
 		}
-		if time.Since(begun) > s.Patience+s.slack() && agreed == 0 {
+		if time.Since(begun) > limit+s.slack() && agreed == 0 {
 			break
 		}
 		pause(ctx, 500*time.Millisecond)
@@ -273,9 +273,13 @@ func (s *soak) repose(ctx context.Context) {
 // mostTold is how many of the things that disagree are told; the log has all.
 const mostTold = 6
 
-// rested looks at everything once.
-func (s *soak) rested(ctx context.Context) (rest Rest, faults []string) {
-	fail := func(err error) (Rest, []string) { return rest, append(faults, err.Error()) }
+// proxyPatience is how long a kube-proxy may take to learn of endpoints: after outages of the API server its informers wait
+// up to a minute before they watch again, once for Services and once for EndpointSlices.
+const proxyPatience = 3 * time.Minute
+
+// rested looks at everything once. What is wrong may last for the limit given.
+func (s *soak) rested(ctx context.Context) (rest Rest, faults []string, limit time.Duration) {
+	fail := func(err error) (Rest, []string, time.Duration) { return rest, append(faults, err.Error()), s.Patience }
 	faults = append(s.together(ctx), s.onNICs(s.universe)...)
 	held := s.eye.Facts().Holders()
 	for _, asker := range askers {
@@ -293,10 +297,10 @@ func (s *soak) rested(ctx context.Context) (rest Rest, faults []string) {
 		return fail(err)
 	}
 	rest.Facts = s.eye.Facts()
-	if faults = append(faults, rest.Disagreements()...); len(faults) == 0 {
-		faults = s.pages(rest)
+	if faults = append(faults, rest.Disagreements()...); len(faults) > 0 {
+		return rest, faults, s.Patience
 	}
-	return rest, faults
+	return rest, s.pages(rest), max(s.Patience, proxyPatience)
 }
 
 // pages fetches pages from some of the addresses, others each time, of Services that have an endpoint.

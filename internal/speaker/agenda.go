@@ -7,7 +7,7 @@ import (
 )
 
 // agenda holds entries that are to be written: those whose time is still to come, by that, and the others by urgency.
-// What was tried comes after what was not, however urgent: what cannot be written keeps nothing else from it.
+// What failed comes after what did not, however urgent: what cannot be written keeps nothing else from it.
 // Its zero value is empty.
 type agenda struct{ waiting, ready places }
 
@@ -17,14 +17,14 @@ type place struct {
 	in       *places
 	at       int // index
 	due      time.Time
-	attempts int
+	failures int
 	urgency  int
 }
 
 // put adds an entry, or puts it where it belongs now.
 func (a *agenda) put(e *entry) {
 	a.remove(e)
-	e.place = &place{entry: e, in: &a.waiting, due: e.due(), attempts: e.attempts, urgency: e.urgency()}
+	e.place = &place{entry: e, in: &a.waiting, due: e.due(), failures: e.failures, urgency: e.urgency()}
 	heap.Push(&a.waiting, e.place)
 }
 
@@ -56,7 +56,7 @@ func (a *agenda) next(now time.Time) (most *entry, at time.Time) {
 // places is a heap.
 type places struct {
 	list   []*place
-	urgent bool // ordered by attempts and urgency, not by due time
+	urgent bool // ordered by failures and urgency, not by due time
 }
 
 func (h *places) Len() int { return len(h.list) }
@@ -64,7 +64,7 @@ func (h *places) Len() int { return len(h.list) }
 func (h *places) Less(i, j int) bool {
 	a, b := h.list[i], h.list[j]
 	if h.urgent {
-		return cmp.Or(cmp.Compare(a.attempts, b.attempts), cmp.Compare(a.urgency, b.urgency), cmp.Compare(a.name, b.name)) < 0
+		return cmp.Or(cmp.Compare(a.failures, b.failures), cmp.Compare(a.urgency, b.urgency), cmp.Compare(a.name, b.name)) < 0
 	}
 	return a.due.Before(b.due)
 }

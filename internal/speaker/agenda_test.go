@@ -28,6 +28,7 @@ func TestAgenda(t *testing.T) {
 		} else {
 			e.after = now.Add(time.Duration(rng.IntN(5)-1) * time.Second)
 			e.want.condition.Status = []metav1.ConditionStatus{metav1.ConditionFalse, metav1.ConditionTrue}[rng.IntN(2)]
+			e.failures = max(0, rng.IntN(6)-3)
 			a.put(e)
 			held[e] = true
 		}
@@ -38,7 +39,7 @@ func TestAgenda(t *testing.T) {
 			switch {
 			case h.due().After(now):
 				at = sooner(at, h.due())
-			case want == nil || cmp.Or(cmp.Compare(h.urgency(), want.urgency()), cmp.Compare(h.name, want.name)) < 0:
+			case want == nil || cmp.Or(cmp.Compare(h.failures, want.failures), cmp.Compare(h.urgency(), want.urgency()), cmp.Compare(h.name, want.name)) < 0:
 				want = h
 			}
 		}

@@ -29,6 +29,7 @@ type entry struct {
 	l2Of    types.UID                      // of the Service that l2 was written for
 
 	attempts int       // of the same want
+	failures int       // of these, other than that the Service had changed
 	after    time.Time // when the next attempt may be made
 	refused  string    // the version of the Service that was not the newest; empty: none
 
@@ -63,13 +64,13 @@ func (e *entry) aim(want outcome, now time.Time) {
 	case e.passing.IsZero():
 		e.passing = now
 	}
-	e.want, e.attempts, e.after = want, 0, time.Time{}
+	e.want, e.attempts, e.failures, e.after = want, 0, 0, time.Time{}
 }
 
 // end has nothing said of the Service any more.
 func (e *entry) end() {
 	if !e.gone {
-		e.gone, e.passing, e.attempts, e.after = true, time.Time{}, 0, time.Time{}
+		e.gone, e.passing, e.attempts, e.failures, e.after = true, time.Time{}, 0, 0, time.Time{}
 	}
 }
 
@@ -125,16 +126,21 @@ func (e *entry) urgency() int {
 	return 2
 }
 
-// tried notes an attempt. The next one of the same content comes ever later, also after a success: should
-// somebody else keep on writing otherwise, we do not keep up with them. stale says that the Service had changed;
-// a newer version of it is tried at once.
-func (e *entry) tried(now time.Time, stale bool) {
+// tried notes an attempt and how it went. The next one of the same content comes ever later, also after a success: should
+// somebody else keep on writing otherwise, we do not keep up with them. A newer version of a Service that had changed is
+// tried at once.
+func (e *entry) tried(now time.Time, err error) {
 	if !e.after.IsZero() && now.Sub(e.after) > time.Minute {
 		e.attempts = 0
 	}
 	e.after = now.Add(backoff(e.attempts))
 	e.attempts++
-	if stale {
+	switch {
+	case err == nil:
+		e.failures = 0
+	case isStale(err):
 		e.refused = e.service.ResourceVersion
+	default:
+		e.failures++
 	}
 }

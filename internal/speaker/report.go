@@ -387,12 +387,11 @@ func (r *Reporter) next(now time.Time) (most *entry, at time.Time) {
 func (r *Reporter) write(ctx context.Context, e *entry) {
 	r.attempt(ctx, func(ctx context.Context) error {
 		err := r.report(ctx, e)
-		stale := errors.Is(err, errGone) || apierrors.IsConflict(err)
-		e.tried(time.Now(), stale)
+		e.tried(time.Now(), err)
 		if r.settle(e); err == nil && e.gone {
 			r.forget(e.name)
 		}
-		if stale {
+		if isStale(err) {
 			r.Metrics.reported("conflict")
 			return nil // news of the Service is on its way
 		}
@@ -424,6 +423,9 @@ func (r *Reporter) attempt(ctx context.Context, do func(context.Context) error) 
 		_ = level.Error(r.Logger).Log("msg", "could not report, trying again", "err", err)
 	}
 }
+
+// isStale reports whether an error tells that a Service has changed, or is gone.
+func isStale(err error) bool { return errors.Is(err, errGone) || apierrors.IsConflict(err) }
 
 // isAway reports whether an error tells of the API server, and not of one object.
 func isAway(err error) bool {

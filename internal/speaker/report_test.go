@@ -472,6 +472,42 @@ func TestConflict(t *testing.T) {
 	}, "web")
 }
 
+// TestConflictIsUrgent: trouble whose Service had changed is told as soon as its newer version is there, before all that
+// is not trouble and was not tried yet.
+func TestConflictIsUrgent(t *testing.T) {
+	var names []string
+	for i := range 10 * atOnce {
+		names = append(names, fmt.Sprintf("svc%04d", i))
+	}
+	inABubble(t, func(t *testing.T, b *board) {
+		r := b.start("n1")
+		verdicts := []*placement.Verdict{nobody(placement.NoEligibleNode, "10.1.0.0", "default/svc0000")}
+		for i, name := range names[1:] {
+			verdicts = append(verdicts, announcedBy("n1", fmt.Sprintf("10.0.%d.%d", i/250, i%250), "default/"+name))
+		}
+		b.fault = func(request, name string) error {
+			if request != "condition" {
+				return nil
+			}
+			if name != "default/svc0000" {
+				t.Errorf("%s is written before the one in trouble", name)
+			}
+			b.fault = nil // somebody is quicker
+			b.version++
+			b.services[name].ResourceVersion = fmt.Sprint(b.version)
+			return nil
+		}
+		r.tell(verdicts...)
+		before := len(b.written())
+		r.tell(verdicts...)
+		rest(time.Second)
+		at := slices.Index(b.written(), "n1 default/svc0000 False NoEligibleNode")
+		if few := before + 2*int(gathering*sustained/time.Second); at < 0 || at > few {
+			t.Errorf("the one in trouble is write %d, want it among the first %d", at, few)
+		}
+	}, names...)
+}
+
 // TestAPIServerAway: nothing is lost but what has been superseded, and Tell never waits.
 func TestAPIServerAway(t *testing.T) {
 	inABubble(t, func(t *testing.T, b *board) {
