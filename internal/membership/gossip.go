@@ -94,7 +94,7 @@ func New(cfg Config) (*Gossip, error) {
 	}
 	r := newRoster(cfg.Logger)
 	s := newStore(cfg.Name, packetRoom(cfg.Label), cfg.Logger, r.changed)
-	r.watch, keys.told = s.setLive, s.setKeys
+	r.watch, r.deaths.leaves, keys.told = s.setLive, s.leaves, s.setKeys
 	keys.tell()
 	return &Gossip{
 		cfg: cfg, bind: addr, port: port, keys: keys,
@@ -201,6 +201,7 @@ func (g *Gossip) Leave(ctx context.Context) error {
 	g.mu.Lock()
 	g.leaving = true
 	g.mu.Unlock()
+	g.store.leave()
 	wait := g.cfg.leaveLimit()
 	if deadline, ok := ctx.Deadline(); ok {
 		// Zero would mean to wait without bound.
@@ -237,7 +238,7 @@ func (g *Gossip) create(logs *logAdapter, carry *carrier) (*memberlist.Memberlis
 		c.AdvertiseAddr, c.AdvertisePort = addr.String(), sockets.GetAutoBindPort()
 		inner = sockets
 	}
-	t := newTransport(inner, g.cfg.Profile.limits().dial, g.traffic)
+	t := newTransport(inner, g.cfg.Profile.limits().dial, g.traffic, g.roster.hear)
 	c.Name, c.Label, c.Keyring, c.Transport = g.cfg.Name, g.cfg.Label, g.keys.ring, t
 	c.Logger = stdlog.New(logs, "", 0)
 	c.Events, c.Delegate, c.Ping = g.roster, carry, carry
@@ -250,6 +251,7 @@ func (g *Gossip) create(logs *logAdapter, carry *carrier) (*memberlist.Memberlis
 	}
 	carry.post = func(to string, msg []byte) error { return g.send(to, msg, list.SendBestEffort) }
 	carry.deliver = func(to string, msg []byte) error { return g.send(to, msg, list.SendReliable) }
+	g.roster.askBy(list, c)
 	g.started(list)
 	return list, nil
 }

@@ -53,6 +53,32 @@ func TestDeadMemberIsNoticed(t *testing.T) {
 	}
 }
 
+// A node that was cut off held the others for dead, and its kernel may deliver what it said of that when it is back: nobody
+// believes it of a member that answers.
+func TestStaleWordOfDeath(t *testing.T) {
+	for _, n := range []int{3, 10} {
+		for _, outage := range []time.Duration{250, 300, 400, 500, 700, 1000, 1500, 2000, 4000, 8000, 15000} {
+			outage *= time.Millisecond
+			inBubble(t, func(t *testing.T, w *world) {
+				w.start(n)
+				w.lan.keeps = true
+				<-time.After(3 * time.Second)
+				victim, rest := w.nodes[0], w.nodes[1:]
+				w.lan.move(1, victim.peer.Addr.Addr())
+				<-time.After(outage)
+				w.lan.heal()
+				<-time.After(5 * time.Second)
+				w.await(0, w.nodes...)
+				for _, n := range rest {
+					if wrong := n.log.count("member is gone") - n.log.count("member is gone", victim.peer.Name); wrong > 0 {
+						t.Errorf("%d members, %v cut off: %s lost members that were there\n%s", len(w.nodes), outage, n.peer.Name, n.log)
+					}
+				}
+			})
+		}
+	}
+}
+
 // Larger clusters take minutes under the race detector: go test -run Detection ./internal/membership -members 100.
 var most = flag.Int("members", 50, "how many members the largest cluster has in which a death is to be detected")
 

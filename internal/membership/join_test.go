@@ -3,6 +3,7 @@ package membership
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -202,7 +203,7 @@ func TestConnectingIsBounded(t *testing.T) {
 		lan := newTestLAN()
 		a, b := testPeer(0).Addr, testPeer(1).Addr
 		lan.move(1, b.Addr())
-		tr := newTransport(lan.plug(a), time.Second, new(traffic))
+		tr := newTransport(lan.plug(a), time.Second, new(traffic), func(net.Addr) {})
 		begin := time.Now()
 		if _, err := tr.DialTimeout(b.String(), time.Minute); err == nil || time.Since(begin) != time.Second {
 			t.Errorf("%v after %v", err, time.Since(begin))

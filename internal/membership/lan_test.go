@@ -22,6 +22,10 @@ type testLAN struct {
 	// trouble, if set, says for each packet when it arrives, once or more often; never is a loss.
 	trouble func() []time.Duration
 	largest int // the longest packet seen
+	// keeps has packets across a cut arrive when it heals, if that is within three seconds: so long a kernel asks for the MAC
+	// address of a neighbour.
+	keeps bool
+	kept  []keptPacket
 	// meter, if set, counts what the hosts on side 0 send, whether it arrives or not.
 	meter *meter
 }
@@ -56,6 +60,26 @@ func (l *testLAN) heal() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	clear(l.side)
+	for _, k := range l.kept {
+		if time.Since(k.Timestamp) < 3*time.Second {
+			k.to.arrive(k.Packet)
+		}
+	}
+	l.kept = nil
+}
+
+type keptPacket struct {
+	*memberlist.Packet
+	to *lanPort
+}
+
+// keep takes a packet that does not come across the cut.
+func (l *testLAN) keep(k keptPacket) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.keeps {
+		l.kept = append(l.kept, k)
+	}
 }
 
 // find returns who listens at an address; cut tells that we don't reach it.
@@ -98,11 +122,15 @@ func (p *lanPort) WriteTo(b []byte, addr string) (time.Time, error) {
 		m.packet(b)
 	}
 	dest, cut := p.lan.find(p, addr)
-	if dest == nil || cut || (p.lan.mute != nil && p.lan.mute(addr)) {
+	if dest == nil || (p.lan.mute != nil && p.lan.mute(addr)) {
+		return now, nil
+	}
+	if cut {
+		p.lan.keep(keptPacket{p.packet(b, now), dest})
 		return now, nil
 	}
 	for _, delay := range p.lan.delays(len(b)) {
-		packet := &memberlist.Packet{Buf: append([]byte(nil), b...), From: net.UDPAddrFromAddrPort(p.at), Timestamp: now}
+		packet := p.packet(b, now)
 		if delay == 0 {
 			dest.arrive(packet)
 		} else {
@@ -110,6 +138,10 @@ func (p *lanPort) WriteTo(b []byte, addr string) (time.Time, error) {
 		}
 	}
 	return now, nil
+}
+
+func (p *lanPort) packet(b []byte, now time.Time) *memberlist.Packet {
+	return &memberlist.Packet{Buf: append([]byte(nil), b...), From: net.UDPAddrFromAddrPort(p.at), Timestamp: now}
 }
 
 func (l *testLAN) largestPacket() int {

@@ -5,25 +5,37 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/hashicorp/memberlist"
 )
 
-// roster is who is alive, from memberlist's events; a suspected member still is. It copies what it is
-// told, because memberlist goes on changing its nodes. It is safe for concurrent use.
+// roster is who is alive, from memberlist's events; a suspected member still is, and so is one whose death is in doubt
+// (deaths.go). It copies what it is told, because memberlist goes on changing its nodes. It is safe for concurrent use.
 type roster struct {
 	logger  log.Logger
 	changed chan struct{} // holds one signal after a change
 	gained  chan struct{} // holds one signal after a member appeared
 	lost    chan struct{} // holds one signal after a member went
-	// watch is told who appears and who goes; memberlist holds its lock meanwhile.
-	watch func(name string, live bool)
+	// watch is told who appears and who goes, one after the other; memberlist may hold its lock meanwhile.
+	watch  func(name string, live bool)
+	deaths deaths
+
+	order sync.Mutex // held while taking an event; mu is taken after it
 
 	mu   sync.Mutex
-	live map[string]netip.AddrPort // nil while not running
-	list []string                  // their names, sorted; nil: to be made
+	live map[string]*member         // nil while not running
+	at   map[netip.AddrPort]*member // the same
+	list []string                   // their names, sorted; nil: to be made
+}
+
+// member is a live one.
+type member struct {
+	addr    netip.AddrPort
+	heard   time.Time     // when a packet last came from it
+	refuted chan struct{} // closed when its death, which is in doubt, is none, or nobody asks any more; nil: no doubt
 }
 
 var _ memberlist.EventDelegate = (*roster)(nil)
@@ -37,27 +49,41 @@ func newRoster(logger log.Logger) *roster {
 }
 
 // open begins to take events, close ends it and forgets everybody.
-func (r *roster) open()  { r.set(make(map[string]netip.AddrPort)) }
+func (r *roster) open()  { r.set(make(map[string]*member)) }
 func (r *roster) close() { r.set(nil) }
 
-func (r *roster) set(live map[string]netip.AddrPort) {
+func (r *roster) set(live map[string]*member) {
 	r.mu.Lock()
-	r.live, r.list = live, nil
+	for _, m := range r.live {
+		m.believe()
+	}
+	r.live, r.at, r.list = live, make(map[netip.AddrPort]*member), nil
 	r.mu.Unlock()
 	signal(r.changed)
 }
 
 // NotifyJoin implements memberlist.EventDelegate. Memberlist holds its lock meanwhile: don't call it.
 func (r *roster) NotifyJoin(n *memberlist.Node) {
+	r.order.Lock()
+	defer r.order.Unlock()
 	addr, _ := netip.AddrFromSlice(n.Addr)
 	at := netip.AddrPortFrom(addr.Unmap(), n.Port)
 	r.mu.Lock()
+	m := r.live[n.Name]
 	known := r.live != nil
-	if known {
-		r.live[n.Name], r.list = at, nil
+	if m != nil {
+		m.believe()
+	}
+	switch {
+	case m != nil && m.addr == at:
+	case known:
+		r.put(n.Name, &member{addr: at})
 	}
 	r.mu.Unlock()
-	if known {
+	switch {
+	case m != nil && m.addr == at:
+		_ = level.Info(r.logger).Log("msg", "member was said to have died, and has not", "member", n.Name)
+	case known:
 		_ = level.Info(r.logger).Log("msg", "member is alive", "member", n.Name, "addr", at)
 		r.watch(n.Name, true)
 		signal(r.changed)
@@ -67,16 +93,36 @@ func (r *roster) NotifyJoin(n *memberlist.Node) {
 
 // NotifyLeave implements memberlist.EventDelegate, for members that died or left.
 func (r *roster) NotifyLeave(n *memberlist.Node) {
+	r.order.Lock()
+	defer r.order.Unlock()
+	if !r.doubts(n.Name) {
+		r.drop(n.Name)
+	}
+}
+
+// drop notes that a member is gone; order is held.
+func (r *roster) drop(name string) {
 	r.mu.Lock()
-	_, known := r.live[n.Name]
-	delete(r.live, n.Name)
-	r.list = nil
+	_, known := r.live[name]
+	r.put(name, nil)
 	r.mu.Unlock()
 	if known {
-		_ = level.Info(r.logger).Log("msg", "member is gone", "member", n.Name)
-		r.watch(n.Name, false)
+		r.deaths.note(name)
+		_ = level.Info(r.logger).Log("msg", "member is gone", "member", name)
+		r.watch(name, false)
 		signal(r.changed)
 		signal(r.lost)
+	}
+}
+
+// put makes a member the live one of that name; nil: none is. mu is held.
+func (r *roster) put(name string, m *member) {
+	if old := r.live[name]; old != nil && r.at[old.addr] == old {
+		delete(r.at, old.addr)
+	}
+	delete(r.live, name)
+	if r.list = nil; m != nil {
+		r.live[name], r.at[m.addr] = m, m
 	}
 }
 
@@ -97,8 +143,11 @@ func (r *roster) names() []string {
 func (r *roster) addr(name string) (netip.AddrPort, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at, ok := r.live[name]
-	return at, ok
+	m := r.live[name]
+	if m == nil {
+		return netip.AddrPort{}, false
+	}
+	return m.addr, true
 }
 
 // others returns the addresses of the live members but the one named.
@@ -108,7 +157,7 @@ func (r *roster) others(self string) []netip.AddrPort {
 	var addrs []netip.AddrPort
 	for _, name := range slices.Sorted(maps.Keys(r.live)) {
 		if name != self {
-			addrs = append(addrs, r.live[name])
+			addrs = append(addrs, r.live[name].addr)
 		}
 	}
 	return addrs
@@ -122,8 +171,8 @@ func (r *roster) has(p Peer) bool {
 		_, ok := r.live[p.Name]
 		return ok
 	}
-	for _, addr := range r.live {
-		if addr == p.Addr {
+	for _, m := range r.live {
+		if m.addr == p.Addr {
 			return true
 		}
 	}

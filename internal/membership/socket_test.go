@@ -27,9 +27,7 @@ func onLoopback(t *testing.T, name, key string) *node {
 	n := launch(t, cfg, Peer{Name: name}, book)
 	t.Cleanup(n.end)
 	awaitThat(t, n, 10*time.Second, "itself", func() bool { return slices.Contains(n.Members(), name) })
-	n.roster.mu.Lock()
-	defer n.roster.mu.Unlock()
-	n.peer.Addr = n.roster.live[name]
+	n.peer.Addr, _ = n.roster.addr(name)
 	return n
 }
 

@@ -41,6 +41,7 @@ type store struct {
 	own     *memberReport
 	told    placement.Report // ours, as it was published last
 	plain   bool             // and that its lists are in order
+	leaving bool             // we leave, whatever is published
 	members map[string]*memberReport
 	keys    keyState
 	view    map[string]placement.Report // nil: to be made
@@ -97,6 +98,7 @@ func (s *store) close() {
 func (s *store) publish(r placement.Report) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	r.Leaving = r.Leaving || s.leaving
 	var items []item
 	if s.plain {
 		items, s.plain = differences(s.told, r, s.keys)
@@ -109,6 +111,28 @@ func (s *store) publish(r placement.Report) {
 	}
 	_, s.plain = differences(placement.Report{}, r, s.keys)
 	s.tell(s.own.publish(itemsOf(r, s.keys)))
+}
+
+// leave has the others know that we leave, for good.
+func (s *store) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaving, s.told.Leaving = true, true
+	o, _ := s.own.once()
+	o.leaving = true
+	s.tell(s.own.change([]item{{once: &o}}))
+}
+
+// leaves tells whether a node said that it leaves.
+func (s *store) leaves(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.members[name]
+	if m == nil {
+		return false
+	}
+	o, _ := m.once()
+	return o.leaving
 }
 
 // setKeys has the others know which keys we have.

@@ -44,6 +44,7 @@ type transport struct {
 	memberlist.NodeAwareTransport
 	dialTimeout time.Duration
 	traffic     *traffic
+	hear        func(from net.Addr) // is told of each packet
 	// dial connects and gives up when ctx ends.
 	dial func(ctx context.Context, a memberlist.Address, timeout time.Duration) (net.Conn, error)
 
@@ -55,9 +56,9 @@ type transport struct {
 }
 
 // newTransport wraps inner. Its goroutines end with Shutdown.
-func newTransport(inner memberlist.NodeAwareTransport, dialTimeout time.Duration, count *traffic) *transport {
+func newTransport(inner memberlist.NodeAwareTransport, dialTimeout time.Duration, count *traffic, hear func(net.Addr)) *transport {
 	t := &transport{
-		NodeAwareTransport: inner, dialTimeout: dialTimeout, traffic: count,
+		NodeAwareTransport: inner, dialTimeout: dialTimeout, traffic: count, hear: hear,
 		streams: make(chan net.Conn), packets: make(chan *memberlist.Packet),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -101,6 +102,7 @@ func (t *transport) receive() {
 		case p := <-t.NodeAwareTransport.PacketCh():
 			t.traffic.packetsReceived.Add(1)
 			t.traffic.bytesReceived.Add(uint64(len(p.Buf)))
+			t.hear(p.From)
 			select {
 			case t.packets <- p:
 			case <-t.ctx.Done():

@@ -1,0 +1,107 @@
+package membership
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// TestDoubtfulDeath: who is said to have died is asked only where that may be stale, and is a member while he answers, for
+// a second at most.
+func TestDoubtfulDeath(t *testing.T) {
+	const ping = 40 * time.Millisecond
+	address := func(i byte) *net.UDPAddr {
+		return net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, i}), 7946))
+	}
+	node := func(name string, at *net.UDPAddr) *memberlist.Node {
+		return &memberlist.Node{Name: name, Addr: at.IP, Port: uint16(at.Port)}
+	}
+	heard := func(r *roster) { r.hear(address(1)) }
+	tests := []struct {
+		name    string
+		before  func(*roster)
+		answers time.Duration // for so long it does
+		leaves  time.Duration // when it says so; zero: never
+		after   func(*roster) // 15 ms later
+		asked   bool
+		gone    time.Duration // negative: never
+		watched string
+	}{
+		{name: "nothing speaks against it", before: func(r *roster) { heard(r); time.Sleep(250 * time.Millisecond) }, watched: "a false"},
+		{name: "just heard of, and silent", before: heard, asked: true, gone: ping, watched: "a false"},
+		{name: "just heard of, and refuted", before: heard, answers: time.Hour, after: func(r *roster) { r.NotifyJoin(node("a", address(1))) },
+			asked: true, gone: -1},
+		{name: "just heard of, and falls silent", before: heard, answers: 5 * time.Millisecond, asked: true, gone: 10*time.Millisecond + ping, watched: "a false"},
+		{name: "just heard of, and never refuted", before: heard, answers: time.Hour, asked: true, gone: time.Second, watched: "a false"},
+		{name: "another was just heard of", before: func(r *roster) { r.hear(address(2)) }, watched: "a false"},
+		{name: "it left", before: heard, answers: time.Hour, leaves: -time.Second, watched: "a false"},
+		{name: "it left, and tells so later", before: heard, answers: time.Hour, leaves: 25 * time.Millisecond, asked: true, gone: 30 * time.Millisecond,
+			watched: "a false"},
+		{name: "another has died", before: func(r *roster) { r.NotifyLeave(node("b", address(2))); time.Sleep(3 * time.Second) },
+			asked: true, gone: ping, watched: "b false, a false"},
+		{name: "another has died, and it is refuted", before: func(r *roster) { r.NotifyLeave(node("b", address(2))); time.Sleep(3 * time.Second) },
+			answers: time.Hour, after: func(r *roster) { r.NotifyJoin(node("a", address(1))) }, asked: true, gone: -1, watched: "b false"},
+		{name: "another has died long ago", before: func(r *roster) { r.NotifyLeave(node("b", address(2))); time.Sleep(30 * time.Second) },
+			watched: "b false, a false"},
+		{name: "it has moved", before: heard, answers: time.Hour, after: func(r *roster) { r.NotifyJoin(node("a", address(3))) },
+			asked: true, gone: -1, watched: "a true"},
+		{name: "nobody cares any more", before: heard, answers: time.Hour, after: (*roster).close, asked: true, gone: 15 * time.Millisecond},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				book := &logBook{}
+				r := newRoster(book.logger())
+				r.open()
+				r.NotifyJoin(node("a", address(1)))
+				r.NotifyJoin(node("b", address(2)))
+				var begun time.Time
+				watched := ""
+				r.watch = func(name string, live bool) {
+					if watched != "" {
+						watched += ", "
+					}
+					watched += fmt.Sprint(name, " ", live)
+				}
+				r.deaths.lately, r.deaths.memory, r.deaths.patience = 200*time.Millisecond, 20*time.Second, time.Second
+				r.deaths.leaves = func(string) bool { return tt.leaves != 0 && time.Since(begun) >= tt.leaves }
+				r.deaths.ping = func(name string, at net.Addr) error {
+					if name == "a" && at.String() == address(1).String() && time.Since(begun) < tt.answers {
+						return nil
+					}
+					time.Sleep(ping)
+					return errors.New("no answer")
+				}
+				tt.before(r)
+				begun = time.Now()
+				r.NotifyLeave(node("a", address(1)))
+				gone, later := time.Duration(-1), tt.after
+				for time.Since(begun) < 3*time.Second {
+					synctest.Wait()
+					if time.Since(begun) == 15*time.Millisecond && later != nil {
+						later(r)
+						later = nil
+						continue
+					}
+					if gone < 0 && !slices.Contains(r.names(), "a") {
+						gone = time.Since(begun)
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+				if gone != tt.gone || watched != tt.watched {
+					t.Errorf("gone after %v, told %q; want %v and %q", gone, watched, tt.gone, tt.watched)
+				}
+				if asked := book.count("asking a member", "member=a") > 0; asked != tt.asked {
+					t.Errorf("asked: %t, want %t\n%s", asked, tt.asked, book)
+				}
+			})
+		})
+	}
+}
