@@ -11,18 +11,19 @@ import (
 
 // deaths is what makes us ask a member that is said to have died. Memberlist takes such a word at once, and takes it back
 // when the member refutes it, some milliseconds later; meanwhile others would have taken its addresses. And the word may
-// be old: a node that was cut off held the others for dead and said so, and a kernel keeps packets for a neighbour whose
+// be stale: a node that was cut off held the others for dead and said so, and a kernel keeps packets for a neighbour whose
 // MAC address it does not know for up to three seconds, until the LAN is back.
 //
-// Only deaths that look like that are doubted, so that those that are true are believed as soon as ever: nobody is
-// said to have died while he is still heard of, and one death tells nothing of another.
+// Who does not answer at a glance is gone, so that deaths that are true are hardly believed later. Those in doubt have the
+// time of a probe.
 type deaths struct {
-	// ping returns an error if a member does not answer; nil: nobody is asked. leaves tells of a member that said itself
-	// that it goes.
+	// ping returns an error if a member does not answer, soon; nil: nobody is asked. leaves tells of a member that said
+	// itself that it goes.
 	ping   func(name string, addr net.Addr) error
 	leaves func(name string) bool
-	// A member that was heard of within lately has not died of a suspicion, which takes longer. What those say who were held for
-	// dead within memory may be old.
+	glance time.Duration
+	// A member that was heard of within lately has not died of a suspicion, which takes longer: that is doubtful. So is what
+	// is said within memory of another's death, who may be back.
 	lately, memory time.Duration
 	// A member that answers is believed to be alive for so long.
 	patience time.Duration
@@ -38,6 +39,7 @@ func (r *roster) askBy(list *memberlist.Memberlist, c *memberlist.Config) {
 		_, err := list.Ping(name, addr)
 		return err
 	}
+	r.deaths.glance = c.ProbeTimeout / 4
 	r.deaths.lately = time.Duration(c.SuspicionMult) * c.ProbeInterval
 	r.deaths.memory = 2 * c.GossipToTheDeadTime
 	r.deaths.patience = 10 * c.ProbeInterval
@@ -82,8 +84,8 @@ func (r *roster) hear(from net.Addr) {
 	}
 }
 
-// doubts begins to ask a member if its death is in doubt. The roster's order is held.
-func (r *roster) doubts(name string) bool {
+// asks begins to ask a member that is said to have died, or goes on to. The roster's order is held.
+func (r *roster) asks(name string) bool {
 	d := &r.deaths
 	if d.ping == nil || d.leaves(name) {
 		return false
@@ -91,19 +93,19 @@ func (r *roster) doubts(name string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.live[name]
-	if m == nil || m.refuted != nil || time.Since(m.heard) > d.lately && !d.others(name) {
-		return m != nil && m.refuted != nil
+	if m == nil || m.refuted != nil {
+		return m != nil
 	}
-	refuted := make(chan struct{})
-	m.refuted = refuted
+	q := question{roster: r, name: name, addr: m.addr, refuted: make(chan struct{}), doubtful: time.Since(m.heard) <= d.lately || d.others(name)}
+	m.refuted = q.refuted
 	go func() { // it ends when a ping does: memberlist has nothing to end it sooner
-		if r.ask(name, m.addr, refuted) {
+		if q.ask() {
 			return
 		}
 		r.order.Lock()
 		defer r.order.Unlock()
 		r.mu.Lock()
-		still := m.refuted == refuted
+		still := m.refuted == q.refuted
 		r.mu.Unlock()
 		if still {
 			r.drop(name)
@@ -112,13 +114,24 @@ func (r *roster) doubts(name string) bool {
 	return true
 }
 
-// ask asks a member until its death is refuted, or until it does not answer, leaves, or has not refuted it for long.
-func (r *roster) ask(name string, at netip.AddrPort, refuted <-chan struct{}) bool {
-	d, over := &r.deaths, time.After(r.deaths.patience)
-	_ = level.Debug(r.logger).Log("msg", "asking a member that is said to have died", "member", name)
-	for pause := d.patience / 100; d.ping(name, net.UDPAddrFromAddrPort(at)) == nil && !d.leaves(name); pause *= 2 {
+// question is what is asked of a member that is said to have died.
+type question struct {
+	*roster
+	name     string
+	addr     netip.AddrPort
+	refuted  chan struct{} // closed when it is alive
+	doubtful bool
+}
+
+// ask asks until the death is refuted, or until the member does not answer, leaves, or has not refuted it for long.
+func (q question) ask() bool {
+	over := time.After(q.deaths.patience)
+	if q.doubtful {
+		_ = level.Debug(q.logger).Log("msg", "it is doubtful that a member died", "member", q.name)
+	}
+	for pause := q.deaths.patience / 100; q.answers() && !q.deaths.leaves(q.name); pause *= 2 {
 		select {
-		case <-refuted:
+		case <-q.refuted:
 			return true
 		case <-over:
 			return false
@@ -126,6 +139,21 @@ func (r *roster) ask(name string, at netip.AddrPort, refuted <-chan struct{}) bo
 		}
 	}
 	return false
+}
+
+func (q question) answers() bool {
+	answer := make(chan error, 1)
+	go func() { answer <- q.deaths.ping(q.name, net.UDPAddrFromAddrPort(q.addr)) }()
+	var late <-chan time.Time
+	if !q.doubtful {
+		late = time.After(q.deaths.glance)
+	}
+	select {
+	case err := <-answer:
+		return err == nil
+	case <-late:
+		return false
+	}
 }
 
 // believe ends what doubt there is about a member's death: it is alive, or nobody cares.

@@ -13,10 +13,10 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// TestDoubtfulDeath: who is said to have died is asked only where that may be stale, and is a member while he answers, for
+// TestWordOfDeath: who is said to have died is asked, longer where that is doubtful, and is a member while he answers, for
 // a second at most.
-func TestDoubtfulDeath(t *testing.T) {
-	const ping = 40 * time.Millisecond
+func TestWordOfDeath(t *testing.T) {
+	const glance, ping = 10 * time.Millisecond, 40 * time.Millisecond
 	address := func(i byte) *net.UDPAddr {
 		return net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, i}), 7946))
 	}
@@ -30,29 +30,30 @@ func TestDoubtfulDeath(t *testing.T) {
 		answers time.Duration // for so long it does
 		leaves  time.Duration // when it says so; zero: never
 		after   func(*roster) // 15 ms later
-		asked   bool
+		doubt   bool
 		gone    time.Duration // negative: never
 		watched string
 	}{
-		{name: "nothing speaks against it", before: func(r *roster) { heard(r); time.Sleep(250 * time.Millisecond) }, watched: "a false"},
-		{name: "just heard of, and silent", before: heard, asked: true, gone: ping, watched: "a false"},
+		{name: "nothing speaks against it", before: func(r *roster) { heard(r); time.Sleep(250 * time.Millisecond) }, gone: glance, watched: "a false"},
+		{name: "nothing speaks against it, and it is refuted", answers: time.Hour, after: func(r *roster) { r.NotifyJoin(node("a", address(1))) }, gone: -1},
+		{name: "just heard of, and silent", before: heard, doubt: true, gone: ping, watched: "a false"},
 		{name: "just heard of, and refuted", before: heard, answers: time.Hour, after: func(r *roster) { r.NotifyJoin(node("a", address(1))) },
-			asked: true, gone: -1},
-		{name: "just heard of, and falls silent", before: heard, answers: 5 * time.Millisecond, asked: true, gone: 10*time.Millisecond + ping, watched: "a false"},
-		{name: "just heard of, and never refuted", before: heard, answers: time.Hour, asked: true, gone: time.Second, watched: "a false"},
-		{name: "another was just heard of", before: func(r *roster) { r.hear(address(2)) }, watched: "a false"},
+			doubt: true, gone: -1},
+		{name: "just heard of, and falls silent", before: heard, answers: 5 * time.Millisecond, doubt: true, gone: 10*time.Millisecond + ping, watched: "a false"},
+		{name: "just heard of, and never refuted", before: heard, answers: time.Hour, doubt: true, gone: time.Second, watched: "a false"},
+		{name: "another was just heard of", before: func(r *roster) { r.hear(address(2)) }, gone: glance, watched: "a false"},
 		{name: "it left", before: heard, answers: time.Hour, leaves: -time.Second, watched: "a false"},
-		{name: "it left, and tells so later", before: heard, answers: time.Hour, leaves: 25 * time.Millisecond, asked: true, gone: 30 * time.Millisecond,
+		{name: "it left, and tells so later", before: heard, answers: time.Hour, leaves: 25 * time.Millisecond, doubt: true, gone: 30 * time.Millisecond,
 			watched: "a false"},
 		{name: "another has died", before: func(r *roster) { r.NotifyLeave(node("b", address(2))); time.Sleep(3 * time.Second) },
-			asked: true, gone: ping, watched: "b false, a false"},
+			doubt: true, gone: ping, watched: "b false, a false"},
 		{name: "another has died, and it is refuted", before: func(r *roster) { r.NotifyLeave(node("b", address(2))); time.Sleep(3 * time.Second) },
-			answers: time.Hour, after: func(r *roster) { r.NotifyJoin(node("a", address(1))) }, asked: true, gone: -1, watched: "b false"},
+			answers: time.Hour, after: func(r *roster) { r.NotifyJoin(node("a", address(1))) }, doubt: true, gone: -1, watched: "b false"},
 		{name: "another has died long ago", before: func(r *roster) { r.NotifyLeave(node("b", address(2))); time.Sleep(30 * time.Second) },
-			watched: "b false, a false"},
+			gone: glance, watched: "b false, a false"},
 		{name: "it has moved", before: heard, answers: time.Hour, after: func(r *roster) { r.NotifyJoin(node("a", address(3))) },
-			asked: true, gone: -1, watched: "a true"},
-		{name: "nobody cares any more", before: heard, answers: time.Hour, after: (*roster).close, asked: true, gone: 15 * time.Millisecond},
+			doubt: true, gone: -1, watched: "a true"},
+		{name: "nobody cares any more", before: heard, answers: time.Hour, after: (*roster).close, doubt: true, gone: 15 * time.Millisecond},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -70,7 +71,7 @@ func TestDoubtfulDeath(t *testing.T) {
 					}
 					watched += fmt.Sprint(name, " ", live)
 				}
-				r.deaths.lately, r.deaths.memory, r.deaths.patience = 200*time.Millisecond, 20*time.Second, time.Second
+				r.deaths.glance, r.deaths.lately, r.deaths.memory, r.deaths.patience = glance, 200*time.Millisecond, 20*time.Second, time.Second
 				r.deaths.leaves = func(string) bool { return tt.leaves != 0 && time.Since(begun) >= tt.leaves }
 				r.deaths.ping = func(name string, at net.Addr) error {
 					if name == "a" && at.String() == address(1).String() && time.Since(begun) < tt.answers {
@@ -79,7 +80,9 @@ func TestDoubtfulDeath(t *testing.T) {
 					time.Sleep(ping)
 					return errors.New("no answer")
 				}
-				tt.before(r)
+				if tt.before != nil {
+					tt.before(r)
+				}
 				begun = time.Now()
 				r.NotifyLeave(node("a", address(1)))
 				gone, later := time.Duration(-1), tt.after
@@ -98,8 +101,8 @@ func TestDoubtfulDeath(t *testing.T) {
 				if gone != tt.gone || watched != tt.watched {
 					t.Errorf("gone after %v, told %q; want %v and %q", gone, watched, tt.gone, tt.watched)
 				}
-				if asked := book.count("asking a member", "member=a") > 0; asked != tt.asked {
-					t.Errorf("asked: %t, want %t\n%s", asked, tt.asked, book)
+				if doubt := book.count("doubtful", "member=a") > 0; doubt != tt.doubt {
+					t.Errorf("doubted: %t, want %t\n%s", doubt, tt.doubt, book)
 				}
 			})
 		})

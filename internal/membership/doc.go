@@ -6,7 +6,7 @@
 // That is memberlist's business (SWIM with Lifeguard's extensions): probes find dead members, and one that
 // stops says so. We add that the peers that ought to be there are joined again for as long as they are
 // missing (join.go), so that a partition heals without anybody's help: memberlist never asks again for a
-// member that it holds for dead. And who is said to have died, where that may be stale, is asked himself
+// member that it holds for dead. And who is said to have died is asked himself, as that may be stale
 // (deaths.go). The roster is who is alive; the transport makes memberlist end in time.
 //
 // # What is told

@@ -12,8 +12,8 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// roster is who is alive, from memberlist's events; a suspected member still is, and so is one whose death is in doubt
-// (deaths.go). It copies what it is told, because memberlist goes on changing its nodes. It is safe for concurrent use.
+// roster is who is alive, from memberlist's events; a suspected member still is, and so is one that is asked
+// whether it died (deaths.go). It copies what it is told, because memberlist goes on changing its nodes. It is safe for concurrent use.
 type roster struct {
 	logger  log.Logger
 	changed chan struct{} // holds one signal after a change
@@ -35,7 +35,7 @@ type roster struct {
 type member struct {
 	addr    netip.AddrPort
 	heard   time.Time     // when a packet last came from it
-	refuted chan struct{} // closed when its death, which is in doubt, is none, or nobody asks any more; nil: no doubt
+	refuted chan struct{} // nil, but while it is asked whether it died: closed when it did not
 }
 
 var _ memberlist.EventDelegate = (*roster)(nil)
@@ -95,7 +95,7 @@ func (r *roster) NotifyJoin(n *memberlist.Node) {
 func (r *roster) NotifyLeave(n *memberlist.Node) {
 	r.order.Lock()
 	defer r.order.Unlock()
-	if !r.doubts(n.Name) {
+	if !r.asks(n.Name) {
 		r.drop(n.Name)
 	}
 }
