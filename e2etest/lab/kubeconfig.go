@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -59,11 +60,16 @@ func (l *Lab) writeKubeconfig(name string, who *api.AuthInfo) (string, error) {
 	config.Contexts["lab"] = &api.Context{Cluster: "lab", AuthInfo: "lab"}
 	config.CurrentContext = "lab"
 	path := l.kubeconfigPath(name)
-	if err := clientcmd.WriteToFile(*config, path); err != nil {
+	written := path + ".new" // whoever reads it meanwhile sees all of it
+	err := clientcmd.WriteToFile(*config, written)
+	// The product reads it as nobody. It opens nothing but this lab.
+	if err = errors.Join(err, os.Chmod(written, 0o644)); err == nil {
+		err = os.Rename(written, path)
+	}
+	if err != nil {
 		return "", fmt.Errorf("write kubeconfig of %s: %w", name, err)
 	}
-	// The product reads it as nobody. It opens nothing but this lab.
-	return path, os.Chmod(path, 0o644)
+	return path, nil
 }
 
 // RESTConfig is an administrator's access to the API server from this process: its connections are made inside the

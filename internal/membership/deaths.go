@@ -21,6 +21,8 @@ type deaths struct {
 	// itself that it goes.
 	ping   func(name string, addr net.Addr) error
 	leaves func(name string) bool
+	// remind has a member that answers, and that gossip has not told of its death, refute it.
+	remind func(addr netip.AddrPort)
 	glance time.Duration
 	// A member that was heard of within lately has not died of a suspicion, which takes longer: that is doubtful. So is what
 	// is said within memory of another's death, who may be back.
@@ -38,6 +40,13 @@ func (r *roster) askBy(list *memberlist.Memberlist, c *memberlist.Config) {
 	r.deaths.ping = func(name string, addr net.Addr) error {
 		_, err := list.Ping(name, addr)
 		return err
+	}
+	r.deaths.remind = func(addr netip.AddrPort) {
+		for range 2 { // the second exchange of states brings the refutation
+			if _, err := list.Join([]string{addr.String()}); err != nil {
+				return
+			}
+		}
 	}
 	r.deaths.glance = c.ProbeTimeout / 4
 	r.deaths.lately = time.Duration(c.SuspicionMult) * c.ProbeInterval
@@ -130,6 +139,9 @@ func (q question) ask() bool {
 		_ = level.Debug(q.logger).Log("msg", "it is doubtful that a member died", "member", q.name)
 	}
 	for pause := q.deaths.patience / 100; q.answers() && !q.deaths.leaves(q.name); pause *= 2 {
+		if pause > q.deaths.patience/10 {
+			q.deaths.remind(q.addr)
+		}
 		select {
 		case <-q.refuted:
 			return true

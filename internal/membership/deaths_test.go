@@ -73,6 +73,8 @@ func TestWordOfDeath(t *testing.T) {
 				}
 				r.deaths.glance, r.deaths.lately, r.deaths.memory, r.deaths.patience = glance, 200*time.Millisecond, 20*time.Second, time.Second
 				r.deaths.leaves = func(string) bool { return tt.leaves != 0 && time.Since(begun) >= tt.leaves }
+				reminded := false
+				r.deaths.remind = func(at netip.AddrPort) { reminded = at == address(1).AddrPort() }
 				r.deaths.ping = func(name string, at net.Addr) error {
 					if name == "a" && at.String() == address(1).String() && time.Since(begun) < tt.answers {
 						return nil
@@ -100,6 +102,9 @@ func TestWordOfDeath(t *testing.T) {
 				}
 				if gone != tt.gone || watched != tt.watched {
 					t.Errorf("gone after %v, told %q; want %v and %q", gone, watched, tt.gone, tt.watched)
+				}
+				if want := tt.gone >= 500*time.Millisecond; reminded != want {
+					t.Errorf("reminded: %t, want %t", reminded, want)
 				}
 				if doubt := book.count("doubtful", "member=a") > 0; doubt != tt.doubt {
 					t.Errorf("doubted: %t, want %t\n%s", doubt, tt.doubt, book)
