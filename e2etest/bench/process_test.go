@@ -56,7 +56,7 @@ func TestRates(t *testing.T) {
 
 // TestUntilRest: one that pauses does not rest, nor who reports little by little, and no rest is an error.
 func TestUntilRest(t *testing.T) {
-	calm, busy, reporting := look{names: []string{"speaker"}, used: []float64{0.001}, writes: 1}, look{names: []string{"speaker"}, used: []float64{0.03}, writes: 1},
+	calm, busy, reporting := look{names: []string{"speaker"}, used: []float64{0.001}, writes: 1}, look{names: []string{"speaker"}, used: []float64{0.06}, writes: 1},
 		look{names: []string{"speaker"}, used: []float64{0.015}, writes: 20}
 	for _, tc := range []struct {
 		name  string

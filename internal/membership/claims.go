@@ -65,6 +65,32 @@ func (g *Gossip) exchange(peers []netip.AddrPort) (<-chan error, error) {
 	return results, nil
 }
 
+// remind begins to have a member refute its death, unless enough are being reminded: an exchange brings the others'
+// refutations, too. The second exchange brings its own. It does not wait, and does nothing while we start, leave or shut down.
+func (g *Gossip) remind(p netip.AddrPort) {
+	if !g.listMu.TryLock() {
+		return
+	}
+	defer g.listMu.Unlock()
+	if g.list == nil {
+		return
+	}
+	select {
+	case g.reminders <- struct{}{}:
+	default:
+		return
+	}
+	list := g.list
+	g.busy.Go(func() {
+		defer func() { <-g.reminders }()
+		for range 2 {
+			if g.exchangeWith(list, p) != nil {
+				return
+			}
+		}
+	})
+}
+
 func (g *Gossip) exchangeWith(list *memberlist.Memberlist, p netip.AddrPort) error {
 	before := g.store.exchanges.Load()
 	if _, err := list.Join([]string{p.String()}); err != nil {

@@ -21,7 +21,7 @@ type deaths struct {
 	// itself that it goes.
 	ping   func(name string, addr net.Addr) error
 	leaves func(name string) bool
-	// remind has a member that answers, and that gossip has not told of its death, refute it.
+	// remind begins to have a member that answers, and that gossip has not told of its death, refute it.
 	remind func(addr netip.AddrPort)
 	glance time.Duration
 	// A member that was heard of within lately has not died of a suspicion, which takes longer: that is doubtful. So is what
@@ -41,21 +41,17 @@ func (r *roster) askBy(list *memberlist.Memberlist, c *memberlist.Config) {
 		_, err := list.Ping(name, addr)
 		return err
 	}
-	r.deaths.remind = func(addr netip.AddrPort) {
-		for range 2 { // the second exchange of states brings the refutation
-			if _, err := list.Join([]string{addr.String()}); err != nil {
-				return
-			}
-		}
-	}
 	r.deaths.glance = c.ProbeTimeout / 4
 	r.deaths.lately = time.Duration(c.SuspicionMult) * c.ProbeInterval
 	r.deaths.memory = 2 * c.GossipToTheDeadTime
 	r.deaths.patience = 10 * c.ProbeInterval
 }
 
-// note remembers that a member has died or left.
+// note remembers that a member has died. One that has left is none to have stale word of others.
 func (d *deaths) note(name string) {
+	if d.leaves(name) {
+		return
+	}
 	now := time.Now()
 	for other, at := range d.died {
 		if now.Sub(at) > d.memory {
@@ -114,7 +110,7 @@ func (r *roster) asks(name string) bool {
 		r.order.Lock()
 		defer r.order.Unlock()
 		r.mu.Lock()
-		still := m.refuted == q.refuted
+		still := r.live[name] == m && m.refuted == q.refuted
 		r.mu.Unlock()
 		if still {
 			r.drop(name)
@@ -139,7 +135,14 @@ func (q question) ask() bool {
 		_ = level.Debug(q.logger).Log("msg", "it is doubtful that a member died", "member", q.name)
 	}
 	for pause := q.deaths.patience / 100; q.answers() && !q.deaths.leaves(q.name); pause *= 2 {
-		if pause > q.deaths.patience/10 {
+		select {
+		case <-q.refuted:
+			return true
+		case <-over:
+			return false
+		default:
+		}
+		if q.doubtful = true; pause > q.deaths.patience/10 {
 			q.deaths.remind(q.addr)
 		}
 		select {
@@ -153,18 +156,22 @@ func (q question) ask() bool {
 	return false
 }
 
+// answers tells whether the member answers a ping, or where its death is doubtful, one of two.
 func (q question) answers() bool {
-	answer := make(chan error, 1)
-	go func() { answer <- q.deaths.ping(q.name, net.UDPAddrFromAddrPort(q.addr)) }()
-	var late <-chan time.Time
-	if !q.doubtful {
-		late = time.After(q.deaths.glance)
-	}
-	select {
-	case err := <-answer:
-		return err == nil
-	case <-late:
-		return false
+	answer := make(chan error, 2)
+	ping := func() { answer <- q.deaths.ping(q.name, net.UDPAddrFromAddrPort(q.addr)) }
+	go ping()
+	glance := time.After(q.deaths.glance)
+	for {
+		select {
+		case err := <-answer:
+			return err == nil
+		case <-glance:
+			if !q.doubtful {
+				return false
+			}
+			go ping()
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,6 +29,7 @@ func TestWordOfDeath(t *testing.T) {
 		name    string
 		before  func(*roster)
 		answers time.Duration // for so long it does
+		lost    int           // but for the first pings
 		leaves  time.Duration // when it says so; zero: never
 		after   func(*roster) // 15 ms later
 		doubt   bool
@@ -39,6 +41,9 @@ func TestWordOfDeath(t *testing.T) {
 		{name: "just heard of, and silent", before: heard, doubt: true, gone: ping, watched: "a false"},
 		{name: "just heard of, and refuted", before: heard, answers: time.Hour, after: func(r *roster) { r.NotifyJoin(node("a", address(1))) },
 			doubt: true, gone: -1},
+		{name: "just heard of, and a ping is lost", before: heard, answers: time.Hour, lost: 1,
+			after: func(r *roster) { r.NotifyJoin(node("a", address(1))) }, doubt: true, gone: -1},
+		{name: "nothing speaks against it, and a ping is lost", answers: time.Hour, lost: 1, gone: glance, watched: "a false"},
 		{name: "just heard of, and falls silent", before: heard, answers: 5 * time.Millisecond, doubt: true, gone: 10*time.Millisecond + ping, watched: "a false"},
 		{name: "just heard of, and never refuted", before: heard, answers: time.Hour, doubt: true, gone: time.Second, watched: "a false"},
 		{name: "another was just heard of", before: func(r *roster) { r.hear(address(2)) }, gone: glance, watched: "a false"},
@@ -75,7 +80,12 @@ func TestWordOfDeath(t *testing.T) {
 				r.deaths.leaves = func(string) bool { return tt.leaves != 0 && time.Since(begun) >= tt.leaves }
 				reminded := false
 				r.deaths.remind = func(at netip.AddrPort) { reminded = at == address(1).AddrPort() }
+				var pings atomic.Int32
 				r.deaths.ping = func(name string, at net.Addr) error {
+					if int(pings.Add(1)) <= tt.lost {
+						time.Sleep(ping)
+						return errors.New("lost")
+					}
 					if name == "a" && at.String() == address(1).String() && time.Since(begun) < tt.answers {
 						return nil
 					}

@@ -66,6 +66,8 @@ type Gossip struct {
 	listMu sync.Mutex             // held while starting, leaving and shutting down
 	list   *memberlist.Memberlist // while running
 	busy   sync.WaitGroup         // exchanges under way
+
+	reminders chan struct{} // holds one for each reminder under way
 }
 
 // New checks the configuration and starts nothing.
@@ -96,10 +98,12 @@ func New(cfg Config) (*Gossip, error) {
 	s := newStore(cfg.Name, packetRoom(cfg.Label), cfg.Logger, r.changed)
 	r.watch, r.deaths.leaves, keys.told = s.setLive, s.leaves, s.setKeys
 	keys.tell()
-	return &Gossip{
-		cfg: cfg, bind: addr, port: port, keys: keys,
+	g := &Gossip{
+		cfg: cfg, bind: addr, port: port, keys: keys, reminders: make(chan struct{}, joinAtOnce),
 		roster: r, store: s, wanted: make(chan struct{}, 1), failures: new(failures), traffic: new(traffic), hostAddr: hostAddrs,
-	}, nil
+	}
+	r.deaths.remind = g.remind
+	return g, nil
 }
 
 // Members returns the names of the live members, sorted. We are one of them while Run runs and until
@@ -147,8 +151,8 @@ func (g *Gossip) otherKeys() others {
 }
 
 // Run gossips until ctx ends, then leaves unless Leave did, and frees the port. It returns nil when ctx
-// ended it, else why it could not begin; it runs once. Nothing of ours is left when it returns; the one
-// probe that memberlist may be waiting for ends by itself within a few probe intervals, unheard.
+// ended it, else why it could not begin; it runs once. Nothing of ours is left when it returns; the
+// pings that memberlist may be waiting for end by themselves within a few probe intervals, unheard.
 func (g *Gossip) Run(ctx context.Context) error {
 	g.mu.Lock()
 	ran := g.ran
@@ -270,6 +274,7 @@ func (g *Gossip) shutdown(list *memberlist.Memberlist) {
 	g.listMu.Lock()
 	defer g.listMu.Unlock()
 	g.list = nil
+	g.roster.close()    // first: a socket that is closed is not the others' death
 	_ = list.Shutdown() // it logs what its transport says, and has no error of its own
 	g.forgetAll()
 }

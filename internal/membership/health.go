@@ -24,7 +24,7 @@ func (g *Gossip) Health() Health {
 	g.listMu.Lock()
 	defer g.listMu.Unlock()
 	if g.list != nil {
-		h.Score, h.Members = g.list.GetHealthScore(), g.list.NumMembers()
+		h.Score, h.Members = g.list.GetHealthScore(), len(g.roster.names())
 	}
 	return h
 }

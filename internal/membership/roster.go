@@ -44,7 +44,8 @@ func newRoster(logger log.Logger) *roster {
 	return &roster{
 		logger: logger, changed: make(chan struct{}, 1),
 		gained: make(chan struct{}, 1), lost: make(chan struct{}, 1),
-		watch: func(string, bool) {},
+		watch:  func(string, bool) {},
+		deaths: deaths{leaves: func(string) bool { return false }},
 	}
 }
 

@@ -123,7 +123,7 @@ func (s *store) leave() {
 	s.tell(s.own.change([]item{{once: &o}}))
 }
 
-// leaves tells whether a node said that it leaves.
+// leaves tells whether a node said that it leaves, in this life.
 func (s *store) leaves(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +132,7 @@ func (s *store) leaves(name string) bool {
 		return false
 	}
 	o, _ := m.once()
-	return o.leaving
+	return o.leaving && !m.gap.unverified
 }
 
 // setKeys has the others know which keys we have.
