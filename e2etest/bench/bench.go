@@ -40,7 +40,7 @@ var groups = []group{
 	{name: "failover", measure: failover, limit: 12 * time.Minute, runs: 1},
 	{name: "memory", measure: memoryAndProcessor, limit: 25 * time.Minute, runs: 1},
 	{name: "api", measure: apiCost, limit: 8 * time.Minute, runs: 1},
-	{name: "gossip", limit: 15 * time.Minute, runs: 1, own: true, measure: func(ctx context.Context, b *Bench) ([]Figure, error) {
+	{name: "gossip", limit: 25 * time.Minute, runs: 1, own: true, measure: func(ctx context.Context, b *Bench) ([]Figure, error) {
 		return Gossip(ctx, b.Runs)
 	}},
 }
