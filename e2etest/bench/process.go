@@ -93,7 +93,7 @@ const (
 	// window is how long processes are looked at to see whether they rest.
 	window = 2 * time.Second
 	// resting is the part of a processor that a resting process uses at most: a speaker's gossip takes 0.02, and 0.03 was seen
-	// on a machine that was slow that day.
+	// while the machine was slow.
 	resting = 0.04
 	// restingWrites is how many objects a second are written at most in a cluster at rest: leases, but no reports, which take a
 	// daemon that paces them less of a processor than that.

@@ -135,22 +135,16 @@ func (q question) ask() bool {
 		_ = level.Debug(q.logger).Log("msg", "it is doubtful that a member died", "member", q.name)
 	}
 	for pause := q.deaths.patience / 100; q.answers() && !q.deaths.leaves(q.name); pause *= 2 {
-		select {
-		case <-q.refuted:
-			return true
-		case <-over:
-			return false
-		default:
-		}
-		if q.doubtful = true; pause > q.deaths.patience/10 {
-			q.deaths.remind(q.addr)
-		}
+		q.doubtful = true
 		select {
 		case <-q.refuted:
 			return true
 		case <-over:
 			return false
 		case <-time.After(pause):
+		}
+		if pause > q.deaths.patience/20 {
+			q.deaths.remind(q.addr)
 		}
 	}
 	return false

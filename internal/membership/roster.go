@@ -71,18 +71,16 @@ func (r *roster) NotifyJoin(n *memberlist.Node) {
 	at := netip.AddrPortFrom(addr.Unmap(), n.Port)
 	r.mu.Lock()
 	m := r.live[n.Name]
-	known := r.live != nil
+	known, same := r.live != nil, m != nil && m.addr == at
 	if m != nil {
 		m.believe()
 	}
-	switch {
-	case m != nil && m.addr == at:
-	case known:
+	if known && !same {
 		r.put(n.Name, &member{addr: at})
 	}
 	r.mu.Unlock()
 	switch {
-	case m != nil && m.addr == at:
+	case same:
 		_ = level.Info(r.logger).Log("msg", "member was said to have died, and has not", "member", n.Name)
 	case known:
 		_ = level.Info(r.logger).Log("msg", "member is alive", "member", n.Name, "addr", at)
