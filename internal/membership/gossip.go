@@ -235,11 +235,11 @@ func (g *Gossip) create(logs *logAdapter, carry *carrier) (*memberlist.Memberlis
 		if err != nil {
 			return nil, err
 		}
-		sockets, err := listen(g.bind, g.port, logs)
+		sockets, err := listen(g.bind, g.port, g.cfg.Logger)
 		if err != nil {
 			return nil, err
 		}
-		c.AdvertiseAddr, c.AdvertisePort = addr.String(), sockets.GetAutoBindPort()
+		c.AdvertiseAddr, c.AdvertisePort = addr.String(), sockets.port()
 		inner = sockets
 	}
 	t := newTransport(inner, g.cfg.Profile.limits().dial, g.traffic, g.roster.hear)

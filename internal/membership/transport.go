@@ -2,40 +2,12 @@ package membership
 
 import (
 	"context"
-	"fmt"
-	"io"
-	stdlog "log"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 )
-
-// listen opens the sockets, UDP and TCP on one port. An invalid addr means any. With port 0 the kernel
-// chooses one, for TCP first; another is tried when that one is taken for UDP.
-func listen(addr netip.Addr, port uint16, logs io.Writer) (*memberlist.NetTransport, error) {
-	host := ""
-	if addr.IsValid() {
-		host = addr.String()
-	}
-	tries := 1
-	if port == 0 {
-		tries = 10
-	}
-	var err error
-	for range tries {
-		var t *memberlist.NetTransport
-		t, err = memberlist.NewNetTransport(&memberlist.NetTransportConfig{
-			BindAddrs: []string{host}, BindPort: int(port), Logger: stdlog.New(logs, "", 0),
-		})
-		if err == nil {
-			return t, nil
-		}
-	}
-	return nil, fmt.Errorf("listen on %s: %w", net.JoinHostPort(host, fmt.Sprint(port)), err)
-}
 
 // transport adds to memberlist's transport what it lacks: connecting takes no longer than dialTimeout,
 // Shutdown ends connections at once, where memberlist would let them run into their deadlines, and what
@@ -65,10 +37,9 @@ func newTransport(inner memberlist.NodeAwareTransport, dialTimeout time.Duration
 	t.dial = func(_ context.Context, a memberlist.Address, timeout time.Duration) (net.Conn, error) {
 		return inner.DialAddressTimeout(a, timeout)
 	}
-	if _, ok := inner.(*memberlist.NetTransport); ok {
+	if s, ok := inner.(*sockets); ok {
 		t.dial = func(ctx context.Context, a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-			d := net.Dialer{Timeout: timeout}
-			return d.DialContext(ctx, "tcp", a.Addr)
+			return s.dial(ctx, a.Addr, timeout)
 		}
 	}
 	t.done.Go(t.accept)
@@ -149,7 +120,7 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 
 // Shutdown implements memberlist.Transport. It may be called again.
 func (t *transport) Shutdown() error {
-	err := t.NodeAwareTransport.Shutdown() // first: its listeners may be waiting for accept
+	err := t.NodeAwareTransport.Shutdown()
 	t.cancel()
 	t.done.Wait()
 	return err

@@ -9,9 +9,13 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-kit/log"
+	"github.com/hashicorp/memberlist"
 )
 
 // The tests here use sockets on the loopback, in real time.
@@ -164,4 +168,87 @@ func assertNoMemberlist(t *testing.T) {
 		<-time.After(10 * time.Millisecond)
 	}
 	t.Errorf("left running:\n%s", stacks.String())
+}
+
+// openSockets listens on an address on a port of the kernel's choice until the test ends.
+func openSockets(tb testing.TB, host string) *sockets {
+	tb.Helper()
+	addr, _ := netip.ParseAddr(host)
+	s, err := listen(addr, 0, log.NewNopLogger())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = s.Shutdown() })
+	return s
+}
+
+func TestSocketsOfAnyFamily(t *testing.T) {
+	for _, tt := range []struct{ bind, to string }{
+		{"", "127.0.0.1"}, {"", "::1"}, {"127.0.0.1", "127.0.0.1"}, {"::1", "::1"}, {"127.0.0.1", "::ffff:127.0.0.1"},
+	} {
+		a, b := openSockets(t, tt.bind), openSockets(t, tt.bind)
+		to := memberlist.Address{Addr: net.JoinHostPort(tt.to, strconv.Itoa(b.port()))}
+		if _, err := a.WriteToAddress([]byte("hello"), to); err != nil {
+			t.Errorf("from %q to %s: %v", tt.bind, tt.to, err)
+			continue
+		}
+		p := <-b.PacketCh()
+		want := netip.AddrPortFrom(netip.MustParseAddr(tt.to).Unmap(), uint16(a.port()))
+		if string(p.Buf) != "hello" || p.From.String() != want.String() {
+			t.Errorf("from %q to %s: %q from %s, want it from %s", tt.bind, tt.to, p.Buf, p.From, want)
+		}
+	}
+}
+
+// A packet that nobody takes, or one that says nothing, holds nobody up.
+func TestSocketsShutDown(t *testing.T) {
+	a, b := openSockets(t, "127.0.0.1"), openSockets(t, "127.0.0.1")
+	for _, text := range []string{"", "one", "two"} {
+		if _, err := a.WriteTo([]byte(text), b.udp.LocalAddr().String()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p := <-b.PacketCh(); string(p.Buf) != "one" {
+		t.Errorf("got %q", p.Buf)
+	}
+	conn, err := a.DialTimeout(b.tcp.Addr().String(), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = b.Shutdown(), a.Shutdown()
+	if _, err := a.DialTimeout(b.tcp.Addr().String(), time.Second); err == nil {
+		t.Error("connected after Shutdown")
+	}
+}
+
+// What arrives takes as much memory as there is of it, and some for the sender's address.
+func BenchmarkPacketsReceived(b *testing.B) {
+	from, to := openSockets(b, "127.0.0.1"), openSockets(b, "127.0.0.1")
+	text, addr := make([]byte, 100), to.udp.LocalAddr().String()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := from.WriteTo(text, addr); err != nil {
+			b.Fatal(err)
+		}
+		<-to.PacketCh()
+	}
+}
+
+func TestPacketsTakeLittleMemory(t *testing.T) {
+	const packets, each = 1000, 2 << 10
+	from, to := openSockets(t, "127.0.0.1"), openSockets(t, "127.0.0.1")
+	text, addr := make([]byte, 100), to.udp.LocalAddr().String()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range packets {
+		if _, err := from.WriteTo(text, addr); err != nil {
+			t.Fatal(err)
+		}
+		<-to.PacketCh()
+	}
+	runtime.ReadMemStats(&after)
+	if took := (after.TotalAlloc - before.TotalAlloc) / packets; took > each {
+		t.Errorf("a packet of %d bytes takes %d bytes of memory, want at most %d", len(text), took, each)
+	}
 }
