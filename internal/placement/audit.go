@@ -55,7 +55,7 @@ func (l *Layer2) flushed() map[string]map[netip.Prefix]time.Time {
 
 func (d Decision) differs(w Decision) string {
 	for _, part := range []string{
-		firstDifference("verdicts", d.Verdicts, w.Verdicts, (*Verdict).same),
+		firstDifference("verdicts", slices.Collect(d.Verdicts.All()), slices.Collect(w.Verdicts.All()), (*Verdict).same),
 		firstDifference("claims", d.Claims, w.Claims, func(a, b *Claim) bool { return *a == *b }),
 		firstDifference("announcements", d.Announcements, w.Announcements, (*Announcement).same),
 		firstDifference("taken", d.Taken, w.Taken, func(a, b Change) bool { return a == b }),

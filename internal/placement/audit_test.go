@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lanyard-lb/lanyard/internal/iprange"
+	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
 
 // world is the facts of one node, n0, which change at random, likely or not.
@@ -111,16 +112,17 @@ func (w *world) configure() {
 // service has a Service come, go or change.
 func (w *world) service() {
 	f := &w.facts
-	f.Services = slices.Clone(f.Services)
-	if len(f.Services) > 8 && w.likely(3) {
-		i := w.chance.IntN(len(f.Services))
-		f.Services = slices.Delete(f.Services, i, i+1)
+	all := f.all()
+	defer func() { f.Services = sortedlist.Of(all) }()
+	if len(all) > 8 && w.likely(3) {
+		i := w.chance.IntN(len(all))
+		all = slices.Delete(all, i, i+1)
 		return
 	}
 	s := &Service{Name: fmt.Sprint("ns/", w.chance.IntN(25)), Served: !w.likely(5), Local: w.likely(3), EndpointAnywhere: w.likely(8)}
-	i, known := slices.BinarySearchFunc(f.Services, s.Name, func(s *Service, name string) int { return cmp.Compare(s.Name, name) })
+	i, known := slices.BinarySearchFunc(all, s.Name, func(s *Service, name string) int { return cmp.Compare(s.Name, name) })
 	if known && !w.likely(3) {
-		s.IPs, s.Advertisements = f.Services[i].IPs, f.Services[i].Advertisements
+		s.IPs, s.Advertisements = all[i].IPs, all[i].Advertisements
 	} else {
 		for range 1 + w.chance.IntN(2) {
 			if ip := w.ip(); !slices.Contains(s.IPs, ip) {
@@ -143,9 +145,9 @@ func (w *world) service() {
 		}
 	}
 	if known {
-		f.Services[i] = s
+		all[i] = s
 	} else {
-		f.Services = slices.Insert(f.Services, i, s)
+		all = slices.Insert(all, i, s)
 	}
 }
 
@@ -158,8 +160,8 @@ func (w *world) tell() {
 	}
 	r.Claims = slices.Clone(r.Claims)
 	ip := w.ip()
-	if w.likely(2) && len(w.facts.Services) > 0 {
-		ip = one(w, w.facts.Services...).IPs[0]
+	if w.likely(2) && w.facts.Services.Len() > 0 {
+		ip = one(w, w.facts.all()...).IPs[0]
 	}
 	i, has := slices.BinarySearchFunc(r.Claims, ip, func(c *Claim, ip netip.Addr) int { return c.IP.Compare(ip) })
 	switch {
@@ -202,7 +204,7 @@ func (w *world) settle(d Decision) {
 			continue
 		}
 		var claims []*Claim
-		for _, v := range d.Verdicts {
+		for v := range d.Verdicts.All() {
 			if v.Owner == node {
 				c := v.Claim
 				if c.IP = v.IP; c.Since.IsZero() || c.Successor != "" {
@@ -392,22 +394,25 @@ func TestWholePassesAgree(t *testing.T) {
 	}
 }
 
+// verdict is the i-th of a decision.
+func verdict(d Decision, i int) *Verdict { return slices.Collect(d.Verdicts.All())[i] }
+
 // checkSharing checks that what is the same in two decisions is the same slice, and the same pointer.
 func checkSharing(t *testing.T, before, now Decision) {
 	t.Helper()
 	old := map[netip.Addr]*Verdict{}
-	for _, v := range before.Verdicts {
+	for v := range before.Verdicts.All() {
 		old[v.IP] = v
 	}
-	equal := len(before.Verdicts) == len(now.Verdicts)
-	for _, v := range now.Verdicts {
+	equal := before.Verdicts.Len() == now.Verdicts.Len()
+	for v := range now.Verdicts.All() {
 		was := old[v.IP]
 		equal = equal && v == was
 		if was != nil && was != v && was.same(v) {
 			t.Fatalf("another pointer for the same verdict %+v", v)
 		}
 	}
-	if equal && !same(before.Verdicts, now.Verdicts) {
+	if equal && !before.Verdicts.Same(now.Verdicts) {
 		t.Fatal("another slice for the same verdicts")
 	}
 	if sameClaims(before.Claims, now.Claims) && !same(before.Claims, now.Claims) {
@@ -423,18 +428,17 @@ func TestPartialPassesWakeForLateNodes(t *testing.T) {
 	f, l := facts(manyServices(3)...), audited(t, Options{Rebalance: RebalanceOff, NotReadyAfter: time.Minute})
 	f.Nodes["n2"] = Node{NotReadySince: start}
 	f.Reports["n2"] = Report{Interfaces: f.Reports["n2"].Interfaces, Claims: []*Claim{
-		{IP: f.Services[0].IPs[0], Since: start, Phase: Announcing}, {IP: f.Services[1].IPs[0], Since: start, Phase: Announcing}, {IP: f.Services[2].IPs[0], Since: start, Phase: Announcing}}}
+		{IP: f.service(0).IPs[0], Since: start, Phase: Announcing}, {IP: f.service(1).IPs[0], Since: start, Phase: Announcing}, {IP: f.service(2).IPs[0], Since: start, Phase: Announcing}}}
 	l.Decide(f)
 	f.Now = f.Now.Add(30 * time.Second)
 	l.Decide(f)
-	f.Services = slices.Clone(f.Services)
-	f.Services[0] = wanted(f.Services[0], "")
+	f.setService(0, wanted(f.service(0), ""))
 	if d := l.Decide(f); !d.Wake.Equal(start.Add(time.Minute)) || len(l.work) != 1 {
 		t.Errorf("looks at %d addresses and wakes at %s; want one, and when n2 has not been ready for a minute", len(l.work), d.Wake)
 	}
 	f.Now = start.Add(time.Minute)
-	if d := l.Decide(f); d.Wake.IsZero() || d.Verdicts[1].Owner != "n2" || l.addresses[1].memory.stranded.IsZero() {
-		t.Errorf("the owner of %s is late, and nobody minds", d.Verdicts[1].IP)
+	if d := l.Decide(f); d.Wake.IsZero() || verdict(d, 1).Owner != "n2" || l.addresses[1].memory.stranded.IsZero() {
+		t.Errorf("the owner of %s is late, and nobody minds", verdict(d, 1).IP)
 	}
 }
 
@@ -443,12 +447,12 @@ func TestPartialPassesWakeForLateNodes(t *testing.T) {
 func TestSharedGroups(t *testing.T) {
 	f, l := facts(manyServices(2)...), audited(t, Options{})
 	f.Nodes["n3"] = Node{Cordoned: true}
-	local := *f.Services[0]
+	local := *f.service(0)
 	local.Local, local.EndpointNodes = true, set("n1", "n2")
-	plain := f.Services[0]
-	f.Services = []*Service{&local, f.Services[1]}
+	plain := f.service(0)
+	f.setService(0, &local)
 	l.Decide(f)
-	f.Services = []*Service{plain, f.Services[1]}
+	f.setService(0, plain)
 	l.Decide(f)
 	if a, b := l.addresses[0], l.addresses[1]; a.group != b.group || len(a.group.nodes) != 2 {
 		t.Errorf("%s and %s are not counted together", a.ip, b.ip)
@@ -460,7 +464,7 @@ func TestOneEventLooksAtOneAddress(t *testing.T) {
 	f := facts(manyServices(100)...)
 	l := audited(t, Options{Rebalance: RebalanceOff})
 	claims := map[string][]*Claim{}
-	for _, v := range l.Decide(f).Verdicts {
+	for v := range l.Decide(f).Verdicts.All() {
 		claims[v.Owner] = append(claims[v.Owner], &Claim{IP: v.IP, Since: start, Phase: Announcing})
 	}
 	for n, list := range claims {
@@ -479,10 +483,9 @@ func TestOneEventLooksAtOneAddress(t *testing.T) {
 		change func()
 	}{
 		{"a Service", false, func() {
-			f.Services = slices.Clone(f.Services)
-			f.Services[50] = &Service{Name: f.Services[50].Name, IPs: f.Services[50].IPs}
+			f.setService(50, &Service{Name: f.service(50).Name, IPs: f.service(50).IPs})
 		}},
-		{"a Service that goes", false, func() { f.Services = slices.Delete(slices.Clone(f.Services), 20, 21) }},
+		{"a Service that goes", false, func() { f.Services = sortedlist.Of(slices.Delete(f.all(), 20, 21)) }},
 		{"a claim", false, func() {
 			list := slices.Clone(f.Reports["n2"].Claims)
 			c := *list[7]
@@ -495,7 +498,7 @@ func TestOneEventLooksAtOneAddress(t *testing.T) {
 			s.Peer, s.PeerAt, f.Standings[3] = MAC{9}, f.Now, &s
 		}},
 		{"nothing, in new slices and maps", true, func() {
-			f.Services, f.Standings, f.Reports = slices.Clone(f.Services), slices.Clone(f.Standings), maps.Clone(f.Reports)
+			f.Services, f.Standings, f.Reports = sortedlist.Of(f.all()), slices.Clone(f.Standings), maps.Clone(f.Reports)
 			for n, r := range f.Reports {
 				r.Interfaces, r.Claims = slices.Clone(r.Interfaces), slices.Clone(r.Claims)
 				f.Reports[n] = r
@@ -514,7 +517,7 @@ func TestOneEventLooksAtOneAddress(t *testing.T) {
 		if len(l.work) > 1 {
 			t.Errorf("%s: %d addresses are looked at", tc.what, len(l.work))
 		}
-		if got := same(before.verdicts, d.Verdicts); got != tc.same {
+		if got := before.verdicts.Same(d.Verdicts); got != tc.same {
 			t.Errorf("%s: the same verdicts: %v, want %v", tc.what, got, tc.same)
 		}
 		f.Now = f.Now.Add(time.Second)

@@ -1,18 +1,27 @@
 package placement
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
+
+// replaceService puts a Service in the place of the one of its name.
+func replaceService(f *Facts, s *Service) {
+	f.Services = sortedlist.Edited(f.Services, []sortedlist.Edit[string, *Service]{{Key: s.Name, Now: s}},
+		func(s *Service, name string) int { return cmp.Compare(s.Name, name) })
+}
 
 // atRest returns the elector of the first of some nodes and the facts it last decided by, with 10,000 addresses
 // that have been announced for so long that nothing moves any more. If local, three nodes serve each of them.
 func atRest(b *testing.B, nodes int, local bool) (*Layer2, Facts) {
-	f := facts(manyServices(10_000)...)
+	f := facts(slices.SortedFunc(slices.Values(manyServices(10_000)), byServiceName)...)
 	f.Cluster = cloned(f.Cluster)
 	f.Members, f.Nodes, f.Reports, f.Known = nil, map[string]Node{}, map[string]Report{}, nodes
 	f.Advertisements[0].Nodes = map[string]bool{}
@@ -22,14 +31,14 @@ func atRest(b *testing.B, nodes int, local bool) (*Layer2, Facts) {
 		f.Nodes[name], f.Advertisements[0].Nodes[name] = Node{}, true
 		f.Reports[name] = Report{Interfaces: []Interface{nicOf(i)}}
 	}
-	for i, s := range f.Services {
+	for i, s := range f.all() {
 		if s.Local = local; local {
 			s.EndpointNodes = set(f.Members[i%nodes], f.Members[(i+1)%nodes], f.Members[(i+7)%nodes])
 		}
 	}
 	f.Self = f.Members[0]
 	l, claims := NewLayer2(Options{}), map[string][]*Claim{}
-	for _, v := range l.Decide(f).Verdicts {
+	for v := range l.Decide(f).Verdicts.All() {
 		claims[v.Owner] = append(claims[v.Owner], &Claim{IP: v.IP, Since: start, Phase: Announcing})
 	}
 	for n, list := range claims {
@@ -42,7 +51,7 @@ func atRest(b *testing.B, nodes int, local bool) (*Layer2, Facts) {
 		l.Decide(f)
 		f.Now = f.Now.Add(lazyAfter)
 	}
-	if d := l.Decide(f); !d.Wake.IsZero() || len(d.Claims) != len(claims[f.Self]) || d.Verdicts[0].Reason != Announced {
+	if d := l.Decide(f); !d.Wake.IsZero() || len(d.Claims) != len(claims[f.Self]) || verdict(d, 0).Reason != Announced {
 		b.Fatalf("it is not at rest: wakes at %s, %d claims", d.Wake, len(d.Claims))
 	}
 	return l, f
@@ -78,12 +87,12 @@ func BenchmarkDecide(b *testing.B) {
 			{"whole", func(f *Facts) { f.Cluster = cloned(f.Cluster) }},
 			{"nothing", func(*Facts) {}},
 			{"service", func(f *Facts) {
-				f.Services = slices.Clone(f.Services)
-				f.Services[5000] = wanted(f.Services[5000], "")
-				f.Services[5000].Served = false
+				s := wanted(f.service(5000), "")
+				s.Served = false
+				replaceService(f, s)
 			}},
 			{"service comes or goes", func(f *Facts) {
-				f.Services = append(slices.Clone(f.Services), &Service{Name: "ns/new", Served: true, IPs: []netip.Addr{ip("10.0.200.1")}})
+				replaceService(f, &Service{Name: "ns/new", Served: true, IPs: []netip.Addr{ip("10.0.200.1")}})
 			}},
 			{"claim", func(f *Facts) {
 				other := f.Members[on.nodes-1]

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+
+	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
 
 // told is what the last decision said.
 type told struct {
-	verdicts      []*Verdict
+	verdicts      sortedlist.List[*Verdict]
 	claims        []*Claim
 	own           []*Announcement // of what Self owns
 	announcements []*Announcement // of joined, and of what it only probes
@@ -45,9 +47,9 @@ func (p *pass) conclude() {
 
 // write takes in what is another than before.
 func (p *pass) write(new []*address) {
-	verdicts := make([]edit[*Verdict], len(new))
+	verdicts := make([]sortedlist.Edit[netip.Addr, *Verdict], len(new))
 	for i, a := range new {
-		verdicts[i] = edit[*Verdict]{a.ip, a.verdict, a.verdict == nil}
+		verdicts[i] = sortedlist.Edit[netip.Addr, *Verdict]{Key: a.ip, Now: a.verdict, Gone: a.verdict == nil}
 	}
 	var claims []edit[*Claim]
 	var own []edit[*Announcement]
@@ -65,7 +67,7 @@ func (p *pass) write(new []*address) {
 		}
 	}
 	t := &p.told
-	t.verdicts = edited(t.verdicts, verdicts, func(v *Verdict) netip.Addr { return v.IP })
+	t.verdicts = sortedlist.Edited(t.verdicts, verdicts, func(v *Verdict, ip netip.Addr) int { return v.IP.Compare(ip) })
 	t.claims = edited(t.claims, claims, func(c *Claim) netip.Addr { return c.IP })
 	t.own = edited(t.own, own, func(a *Announcement) netip.Addr { return a.IP })
 }
@@ -88,8 +90,8 @@ func (p *pass) writeAll() {
 	t := &p.told
 	reuse(claims, t.claims, func(c *Claim) netip.Addr { return c.IP }, func(a, b *Claim) bool { return *a == *b })
 	reuse(own, t.own, func(a *Announcement) netip.Addr { return a.IP }, (*Announcement).same)
-	if !slices.Equal(t.verdicts, verdicts) {
-		t.verdicts = verdicts
+	if !sortedlist.Equal(t.verdicts, verdicts) {
+		t.verdicts = sortedlist.Of(verdicts)
 	}
 	if !slices.Equal(t.claims, claims) {
 		t.claims = claims

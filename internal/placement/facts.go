@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/lanyard-lb/lanyard/internal/iprange"
+	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
 
 // Facts is all that a decision rests on. Nodes that hold the same facts, but for Self, Standings, Stood and
@@ -13,13 +14,13 @@ import (
 // What it refers to is shared with the elector, which tells by identity what has not changed since the last
 // decision: nobody may change what a Cluster, a Service, a Report or Standings refer to, once it was
 // given; what is another value now is to be another pointer, or another slice. What is the same had better be the
-// same pointer, or slice: then it costs next to nothing, while another Cluster has all addresses looked at. The slice
-// of Services and the map of Reports themselves may be filled anew.
+// same pointer, slice, or version of the list of Services: then it costs next to nothing, while another Cluster has all
+// addresses looked at. The map of Reports itself may be filled anew.
 type Facts struct {
 	// Cluster is what concerns all addresses; nil stands for an empty one.
 	*Cluster
 	// Services, best sorted by name.
-	Services []*Service
+	Services sortedlist.List[*Service]
 
 	Self    string    `json:"-"` // the node that asks
 	Now     time.Time `json:"-"`

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lanyard-lb/lanyard/internal/iprange"
+	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
 
 var (
@@ -37,7 +38,7 @@ func facts(services ...*Service) Facts {
 			Pools:          []Pool{{Name: "lan", Ranges: []iprange.Range{r}}},
 			Advertisements: []Advertisement{{Name: "ad", Pools: set("lan"), Nodes: set(nodes...)}},
 		},
-		Services: services,
+		Services: sortedlist.Of(services),
 	}
 	for i, n := range nodes {
 		f.Nodes[n], f.Reports[n] = Node{}, Report{Interfaces: []Interface{nicOf(i)}}
@@ -55,12 +56,27 @@ func manyServices(n int) []*Service {
 
 // anew is the same facts in another place, to be changed.
 func anew(f Facts) Facts {
-	f.Cluster, f.Services = cloned(f.Cluster), slices.Clone(f.Services)
-	for i, s := range f.Services {
+	f.Cluster = cloned(f.Cluster)
+	all := f.all()
+	for i, s := range all {
 		copied := *s
-		f.Services[i] = &copied
+		all[i] = &copied
 	}
+	f.Services = sortedlist.Of(all)
 	return f
+}
+
+// all Services.
+func (f *Facts) all() []*Service { return slices.Collect(f.Services.All()) }
+
+// service is the i-th of all.
+func (f *Facts) service(i int) *Service { return f.all()[i] }
+
+// setService has another one in the place of the i-th.
+func (f *Facts) setService(i int, s *Service) {
+	all := f.all()
+	all[i] = s
+	f.Services = sortedlist.Of(all)
 }
 
 // audited is an elector whose decisions are compared with those of whole passes.

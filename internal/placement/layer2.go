@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
 
 const (
@@ -76,12 +78,12 @@ func NewLayer2(o Options) *Layer2 {
 		plan: newPlan(&Cluster{}), nodes: map[string]*node{}}
 }
 
-// Decision is what follows from facts. Verdicts, Claims and Announcements are the very slices of the last decision
-// while nothing in them is another, and other slices when something is.
+// Decision is what follows from facts. Verdicts, Claims and Announcements are the very lists of the last decision
+// while nothing in them is another, and other lists when something is.
 type Decision struct {
 	// Verdicts on all addresses, sorted. In all of these lists, what says the same as in the last decision is the same
-	// pointer, and a list of the same is the same slice.
-	Verdicts []*Verdict
+	// pointer, and a list of the same is the same list.
+	Verdicts sortedlist.List[*Verdict]
 	// Claims of Self for the others to know, and what Self is to announce; both sorted by address.
 	Claims        []*Claim
 	Announcements []*Announcement

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
 
 // settled asks the electors of all members in turn, until what they claim does not change any more, and
@@ -185,7 +187,7 @@ func TestVerdicts(t *testing.T) {
 			if tc.change != nil {
 				tc.change(&f)
 			}
-			v := settled(t, f, Options{NotReadyAfter: time.Minute}).Verdicts[0]
+			v := verdict(settled(t, f, Options{NotReadyAfter: time.Minute}), 0)
 			if v.Reason != tc.reason || tc.owner != "any" && v.Owner != tc.owner || tc.owner == "any" && !slices.Contains(f.Members, v.Owner) {
 				t.Errorf("owner %q (%s), want %q (%s)", v.Owner, v.Reason, tc.owner, tc.reason)
 			}
@@ -358,10 +360,10 @@ func TestStories(t *testing.T) {
 			{"somebody else is heard", stands(Standing{Phase: Announcing, Peer: MAC{9}, PeerAt: start.Add(1200 * time.Millisecond)}), 100 * time.Millisecond, "Announcing to n3"},
 			{"a second", nil, handing, "-"}}},
 		{"to another one when the successor is dead", []act{
-			{"n2 and n3 may now", func(f *Facts) { f.Advertisements[0].Nodes = set("n2", "n3"); f.Services[0].MoveTo = "n3" }, 0, "Announcing to n3"},
+			{"n2 and n3 may now", func(f *Facts) { f.Advertisements[0].Nodes = set("n2", "n3"); f.service(0).MoveTo = "n3" }, 0, "Announcing to n3"},
 			{"n3 is gone", func(f *Facts) { f.Members = []string{"n1", "n2"} }, 0, "Announcing to n2"}}},
 		{"leaving hands over, too", []act{
-			{"n1 leaves", func(f *Facts) { f.Leaving = true; f.Services[0].MoveTo = "n2" }, 0, "Announcing to n2"},
+			{"n1 leaves", func(f *Facts) { f.Leaving = true; f.service(0).MoveTo = "n2" }, 0, "Announcing to n2"},
 			{"n2 claims it", has("n2", Claim{Phase: Announcing, Since: start}), 0, "Announcing to n2"},
 			{"a second", nil, handing, "-"}}},
 		{"leaving waits for who has just joined", []act{
@@ -382,32 +384,32 @@ func TestStories(t *testing.T) {
 			}, 0, "Announcing"}}},
 		{"it stays a while when its endpoints here terminate and another node has one that is ready", []act{
 			{"its only endpoint is here", func(f *Facts) {
-				f.Services = []*Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1")}}
+				f.Services = sortedlist.Of([]*Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1")}})
 			}, 0, "Announcing"},
-			{"it terminates", func(f *Facts) { f.Services[0].FadingNodes = set("n1") }, time.Minute, "Announcing"},
-			{"another one is ready on n2", func(f *Facts) { f.Services[0].EndpointNodes = set("n1", "n2") }, 0, "Announcing"},
+			{"it terminates", func(f *Facts) { f.service(0).FadingNodes = set("n1") }, time.Minute, "Announcing"},
+			{"another one is ready on n2", func(f *Facts) { f.service(0).EndpointNodes = set("n1", "n2") }, 0, "Announcing"},
 			{"not at once", nil, lingering - time.Millisecond, "Announcing"},
 			{"a while later", nil, time.Millisecond, "Announcing to n2"}}},
 		{"so it does on a cordoned node", []act{
 			{"its only endpoint is here", func(f *Facts) {
-				f.Services = []*Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1")}}
+				f.Services = sortedlist.Of([]*Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1")}})
 			}, 0, "Announcing"},
-			{"the node is drained", func(f *Facts) { f.Nodes["n1"], f.Services[0].FadingNodes = Node{Cordoned: true}, set("n1") }, time.Minute, "Announcing"},
-			{"another one is ready on n2", func(f *Facts) { f.Services[0].EndpointNodes = set("n1", "n2") }, 0, "Announcing"},
+			{"the node is drained", func(f *Facts) { f.Nodes["n1"], f.service(0).FadingNodes = Node{Cordoned: true}, set("n1") }, time.Minute, "Announcing"},
+			{"another one is ready on n2", func(f *Facts) { f.service(0).EndpointNodes = set("n1", "n2") }, 0, "Announcing"},
 			{"not at once", nil, lingering - time.Millisecond, "Announcing"},
 			{"a while later", nil, time.Millisecond, "Announcing to n2"}}},
 		{"but not when it serves here no more", []act{
 			{"its endpoint here terminates, and another one is ready on n2", func(f *Facts) {
-				f.Services = []*Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1", "n2"), FadingNodes: set("n1")}}
+				f.Services = sortedlist.Of([]*Service{{Name: "a/b", IPs: []netip.Addr{one}, Served: true, Local: true, EndpointNodes: set("n1", "n2"), FadingNodes: set("n1")}})
 			}, 0, "Announcing"},
-			{"the one here has ended", func(f *Facts) { f.Services[0].EndpointNodes, f.Services[0].FadingNodes = set("n2"), nil }, 0, "Announcing to n2"}}},
+			{"the one here has ended", func(f *Facts) { f.service(0).EndpointNodes, f.service(0).FadingNodes = set("n2"), nil }, 0, "Announcing to n2"}}},
 		{"moved by hand", []act{
-			{"the Service is to be on n2", func(f *Facts) { f.Services[0].MoveTo = "n2" }, 0, "Announcing to n2"},
+			{"the Service is to be on n2", func(f *Facts) { f.service(0).MoveTo = "n2" }, 0, "Announcing to n2"},
 			{"n2 does not take it", nil, handing, "Announcing"}}},
 		{"nobody may own it", []act{
 			{"no node matches", func(f *Facts) { f.Advertisements[0].Nodes = nil }, 0, "-"}}},
 		{"its Service is gone", []act{
-			{"the Service is deleted", func(f *Facts) { f.Services = nil }, 0, "-"}}},
+			{"the Service is deleted", func(f *Facts) { f.Services = sortedlist.List[*Service]{} }, 0, "-"}}},
 		{"a stranger that comes later is reported, and forgotten", []act{
 			{"a stranger claims it", stands(Standing{Phase: Announcing, Rival: MAC{7}, RivalAt: start.Add(time.Second)}), 0, "Announcing"},
 			{"a while", nil, 75 * time.Second, "Announcing"}}},
@@ -463,7 +465,7 @@ func TestSince(t *testing.T) {
 			f = anew(f)
 			f.Advertisements[0].Nodes, f.Members = set("n1"), []string{"n1", "n3"}
 			if d := l.Decide(f); len(d.Claims) != 1 || !d.Claims[0].Since.Equal(tc.want) {
-				t.Errorf("%d claims, on %+v, want one since %s", len(d.Claims), d.Verdicts[0], tc.want)
+				t.Errorf("%d claims, on %+v, want one since %s", len(d.Claims), verdict(d, 0), tc.want)
 			}
 		})
 	}
@@ -500,7 +502,7 @@ func TestTaken(t *testing.T) {
 		return l.Decide(f)
 	}
 	d := stands(Taken, MAC{7})
-	if v := d.Verdicts[0]; v.Reason != AddressConflict || v.Claim.Rival != (MAC{7}) || v.Claim.Phase != Taken {
+	if v := verdict(d, 0); v.Reason != AddressConflict || v.Claim.Rival != (MAC{7}) || v.Claim.Phase != Taken {
 		t.Fatalf("a taken address: %+v", v)
 	}
 	if want := f.Now.Add(30 * time.Second); d.Wake.After(want) || d.Wake.IsZero() {
@@ -511,10 +513,10 @@ func TestTaken(t *testing.T) {
 	if again := d.Announcements[0]; again.Round == first.Round || again.Probe != ProbeFirst {
 		t.Fatalf("not probed again: %+v", again)
 	}
-	if v := stands(Probing, MAC{}).Verdicts[0]; v.Reason != AddressConflict {
+	if v := verdict(stands(Probing, MAC{}), 0); v.Reason != AddressConflict {
 		t.Errorf("while it is probed again: %+v", v)
 	}
-	if v := stands(Announcing, MAC{}).Verdicts[0]; v.Reason != Announced || v.Claim.Rival != (MAC{}) {
+	if v := verdict(stands(Announcing, MAC{}), 0); v.Reason != Announced || v.Claim.Rival != (MAC{}) {
 		t.Errorf("the stranger is gone: %+v", v)
 	}
 }
@@ -523,7 +525,7 @@ func TestTaken(t *testing.T) {
 func TestLazyPace(t *testing.T) {
 	f, l := facts(manyServices(12)...), audited(t, Options{})
 	var claims []*Claim
-	for _, s := range f.Services {
+	for s := range f.Services.All() {
 		claims = append(claims, &Claim{IP: s.IPs[0], Since: start, Phase: Announcing})
 	}
 	f.Advertisements[0].Nodes = set("n1")
@@ -590,7 +592,7 @@ func TestPromised(t *testing.T) {
 		f.Self = map[string]string{"n1": "n2", "n2": "n1"}[deaf]
 		f.Members = []string{"n1", "n2"}
 		f.Reports[deaf] = Report{Interfaces: f.Reports[deaf].Interfaces,
-			Claims: []*Claim{{IP: f.Services[0].IPs[0], Since: start, Phase: Pending, Successor: "n3"}}}
+			Claims: []*Claim{{IP: f.service(0).IPs[0], Since: start, Phase: Pending, Successor: "n3"}}}
 		delete(f.Reports, "n3")
 		var d Decision
 		for range 60 { // half a second for each of the two that don't take it
@@ -744,9 +746,9 @@ func TestReturningNode(t *testing.T) {
 					f.Now = f.Now.Add(a.after)
 					a.change(&f)
 					d = l.Decide(f)
-					conflict := d.Verdicts[0].Reason == AddressConflict
+					conflict := verdict(d, 0).Reason == AddressConflict
 					if conflict != a.called || (len(d.Found) > 0) != a.called || (d.Claims[0].Rival != MAC{}) != a.called {
-						t.Fatalf("%s: %+v, found %v; want a stranger: %v", a.what, d.Verdicts[0], d.Found, a.called)
+						t.Fatalf("%s: %+v, found %v; want a stranger: %v", a.what, verdict(d, 0), d.Found, a.called)
 					}
 					if phase == Taken && d.Claims[0].Phase == Announcing {
 						t.Fatalf("%s: is announced although somebody has it", a.what)

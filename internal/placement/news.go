@@ -1,9 +1,12 @@
 package placement
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
 
 // aFew is how many new addresses are looked up one by one in all claims; with more, it is cheaper to list all.
@@ -18,7 +21,7 @@ type seen struct {
 	cluster   *Cluster
 	members   []string
 	reports   []heard // of the members, in their order
-	services  []*Service
+	services  sortedlist.List[*Service]
 	standings []*Standing
 }
 
@@ -150,22 +153,14 @@ func (p *pass) hearOf(ip netip.Addr, node string, now *Claim) {
 
 // serve takes in which Services have changed. It reports false when so many addresses are new that it is cheaper to list all.
 func (p *pass) serve() bool {
-	old, now := p.seen.services, p.Services
-	for len(old) > 0 || len(now) > 0 {
-		switch {
-		case len(old) > 0 && len(now) > 0 && old[0] == now[0]:
-			old, now = old[1:], now[1:]
-		case len(now) == 0 || len(old) > 0 && old[0].Name <= now[0].Name:
-			p.end(old[0])
-			old = old[1:]
-		default:
-			if !p.begin(now[0]) {
-				return false
-			}
-			now = now[1:]
+	few := true
+	sortedlist.Differences(p.seen.services, p.Services, byServiceName, func(was, now *Service) {
+		if was != nil {
+			p.end(was)
 		}
-	}
-	return true
+		few = few && (now == nil || p.begin(now))
+	})
+	return few
 }
 
 // end takes a Service from its addresses.
@@ -268,24 +263,7 @@ func (p *pass) remember(reports []heard) {
 	if !slices.Equal(s.members, p.Members) {
 		s.members = slices.Clone(p.Members)
 	}
-	keep(&s.services, p.Services)
-	s.once, s.self, s.now, s.cluster, s.standings = true, p.Self, p.Now, p.Cluster, p.Standings
-}
-
-// keep makes a list equal to another one, and writes only what differs: writing many pointers is dear while memory is
-// being collected.
-func keep[T comparable](list *[]T, now []T) {
-	if n := len(*list); n > len(now) {
-		clear((*list)[len(now):])
-		*list = (*list)[:len(now)]
-	} else {
-		*list = append(*list, now[n:]...)
-	}
-	for i, e := range now {
-		if (*list)[i] != e {
-			(*list)[i] = e
-		}
-	}
+	s.once, s.self, s.now, s.cluster, s.services, s.standings = true, p.Self, p.Now, p.Cluster, p.Services, p.Standings
 }
 
 // join puts new addresses among the others.
@@ -307,7 +285,7 @@ func (p *pass) relist() {
 	for _, a := range p.at {
 		a.services, a.heard = a.services[:0], a.heard[:0]
 	}
-	for _, s := range p.Services {
+	for s := range p.Services.All() {
 		for _, ip := range s.IPs {
 			a := p.at[ip]
 			if a == nil {
@@ -344,6 +322,8 @@ func (p *pass) listClaims() {
 		}
 	}
 }
+
+func byServiceName(a, b *Service) int { return cmp.Compare(a.Name, b.Name) }
 
 func byIP(a, b *address) int { return a.ip.Compare(b.ip) }
 

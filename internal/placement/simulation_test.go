@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
 
 // simulation is a cluster in one process, on a clock of its own: an elector per node, and between them gossip
@@ -276,7 +278,7 @@ func (s *simulation) decide(n *station) {
 // audit has decisions compared with those of whole passes: all, or, where there are many addresses, some.
 func (s *simulation) audit(n *station) {
 	n.elector.options.Audit = nil
-	if len(s.cluster.Services) < 100 || n.passes%20 == 0 {
+	if s.cluster.Services.Len() < 100 || n.passes%20 == 0 {
 		n.elector.options.Audit = func(difference string) {
 			s.t.Helper()
 			s.t.Fatalf("%s: %s", n.name, difference)
@@ -429,24 +431,26 @@ func (s *simulation) carrier(up bool, list ...*station) {
 // services has some Services go and others come.
 func (s *simulation) services() {
 	s.change(func(f *Facts) {
-		if len(f.Services) > 1 {
-			gone := s.chance.IntN(len(f.Services))
-			f.Services = slices.Delete(f.Services, gone, min(len(f.Services), gone+1+s.chance.IntN(3)))
+		all := f.all()
+		if len(all) > 1 {
+			gone := s.chance.IntN(len(all))
+			all = slices.Delete(all, gone, min(len(all), gone+1+s.chance.IntN(3)))
 		}
 		for range 1 + s.chance.IntN(3) {
 			s.newest++
 			ip := netip.AddrFrom4([4]byte{10, 0, 200 + byte(s.newest>>8), byte(s.newest)})
-			f.Services = append(f.Services, &Service{Name: fmt.Sprint("new/", s.newest), Served: true, IPs: []netip.Addr{ip}})
+			all = append(all, &Service{Name: fmt.Sprint("new/", s.newest), Served: true, IPs: []netip.Addr{ip}})
 		}
+		f.Services = sortedlist.Of(all)
 	})
 }
 
 // moveTo has the owner of a Service want it on a node for a while, and checks that it goes there.
 func (s *simulation) moveTo(node string) {
 	s.t.Helper()
-	i := s.chance.IntN(len(s.cluster.Services))
-	ip := s.cluster.Services[i].IPs[0]
-	s.change(func(f *Facts) { f.Services[i] = wanted(f.Services[i], node) })
+	i := s.chance.IntN(s.cluster.Services.Len())
+	ip := s.cluster.service(i).IPs[0]
+	s.change(func(f *Facts) { f.setService(i, wanted(f.service(i), node)) })
 	s.run(settle)
 	if s.lax {
 		// it may have gone on already
@@ -454,7 +458,7 @@ func (s *simulation) moveTo(node string) {
 		s.t.Fatalf("%s is on %s although it was to move to %s", ip, owner, node)
 	}
 	s.movedTo = ip
-	s.change(func(f *Facts) { f.Services[i] = wanted(f.Services[i], "") })
+	s.change(func(f *Facts) { f.setService(i, wanted(f.service(i), "")) })
 }
 
 // wanted is a Service whose owner wants it on a node.
@@ -506,7 +510,7 @@ func (s *simulation) owners() map[netip.Addr]string {
 			sides[n.side] = true
 		}
 	}
-	for _, service := range s.cluster.Services {
+	for service := range s.cluster.Services.All() {
 		for side := range sides {
 			holders := s.holders(service.IPs[0], side)
 			if len(holders) != 1 {
@@ -746,7 +750,7 @@ func (s *simulation) midway() {
 
 // change has something change in the cluster; nodes hear of it one by one, those that are deaf not at all.
 func (s *simulation) change(do func(*Facts)) {
-	s.cluster.Cluster, s.cluster.Services = cloned(s.cluster.Cluster), slices.Clone(s.cluster.Services)
+	s.cluster.Cluster = cloned(s.cluster.Cluster)
 	do(&s.cluster)
 	s.edition++
 	seen, edition := s.cluster, s.edition
@@ -791,8 +795,8 @@ func (s *simulation) watch() {
 			}
 		}
 	}
-	for i := range s.cluster.Services {
-		ip := s.cluster.Services[i].IPs[0]
+	for service := range s.cluster.Services.All() {
+		ip := service.IPs[0]
 		holders := answering[ip]
 		s.since(s.lonely, ip, able && len(holders) == 0, holders, soon)
 		s.since(s.crowded, ip, len(holders) > 1, holders, crowd)

@@ -7,50 +7,20 @@ import (
 	"github.com/go-kit/log/level"
 
 	"github.com/lanyard-lb/lanyard/internal/placement"
+	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
 
 // change is a verdict that another one has taken the place of; nil stands for none.
 type change struct{ was, now *placement.Verdict }
 
-// changesOf are the changes from one list of verdicts to another, both sorted by address.
-func changesOf(before, after []*placement.Verdict) (list []change) {
-	differences(before, after, func(a, b *placement.Verdict) int { return a.IP.Compare(b.IP) },
+// verdicts are sorted by address.
+type verdicts = sortedlist.List[*placement.Verdict]
+
+// changesOf are the changes from some verdicts to others.
+func changesOf(before, after verdicts) (list []change) {
+	sortedlist.Differences(before, after, func(a, b *placement.Verdict) int { return a.IP.Compare(b.IP) },
 		func(was, now *placement.Verdict) { list = append(list, change{was, now}) })
 	return list
-}
-
-// differences yields what differs between two sorted lists: what has come (was is nil), what has gone (now is nil),
-// and what is another pointer. It does not look at what is the same pointer.
-func differences[T any](before, after []*T, compare func(a, b *T) int, yield func(was, now *T)) {
-	if len(before) == len(after) && (len(before) == 0 || &before[0] == &after[0]) {
-		return
-	}
-	for len(before) > 0 || len(after) > 0 {
-		n := 0
-		for n < len(before) && n < len(after) && before[n] == after[n] {
-			n++
-		}
-		if before, after = before[n:], after[n:]; n > 0 {
-			continue
-		}
-		order := 0
-		switch {
-		case len(before) == 0:
-			order = 1
-		case len(after) == 0:
-			order = -1
-		default:
-			order = compare(before[0], after[0])
-		}
-		var was, now *T
-		if order <= 0 {
-			was, before = before[0], before[1:]
-		}
-		if order >= 0 {
-			now, after = after[0], after[1:]
-		}
-		yield(was, now)
-	}
 }
 
 // logChanges logs each address that this node begins or ceases to announce, and each whose owner or reason

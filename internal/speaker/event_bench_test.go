@@ -198,7 +198,7 @@ func processorTime() time.Duration {
 
 // owner of an address, as n1 sees it.
 func (h *hall) owner(ip string) string {
-	for _, v := range h.guests[0].verdicts {
+	for v := range h.guests[0].verdicts.All() {
 		if v.IP == netip.MustParseAddr(ip) {
 			return v.Owner
 		}
@@ -276,5 +276,39 @@ func BenchmarkEndpointEvent(b *testing.B) {
 			}
 			h.measure(b, h.owner(numbered(5000)), events)
 		})
+	}
+}
+
+// differences yields what differs between two sorted lists: what has come (was is nil), what has gone (now is nil),
+// and what is another pointer. It does not look at what is the same pointer.
+func differences[T any](before, after []*T, compare func(a, b *T) int, yield func(was, now *T)) {
+	if len(before) == len(after) && (len(before) == 0 || &before[0] == &after[0]) {
+		return
+	}
+	for len(before) > 0 || len(after) > 0 {
+		n := 0
+		for n < len(before) && n < len(after) && before[n] == after[n] {
+			n++
+		}
+		if before, after = before[n:], after[n:]; n > 0 {
+			continue
+		}
+		order := 0
+		switch {
+		case len(before) == 0:
+			order = 1
+		case len(after) == 0:
+			order = -1
+		default:
+			order = compare(before[0], after[0])
+		}
+		var was, now *T
+		if order <= 0 {
+			was, before = before[0], before[1:]
+		}
+		if order >= 0 {
+			now, after = after[0], after[1:]
+		}
+		yield(was, now)
 	}
 }

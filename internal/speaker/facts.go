@@ -19,6 +19,7 @@ import (
 	"github.com/lanyard-lb/lanyard/internal/kube"
 	"github.com/lanyard-lb/lanyard/internal/membership"
 	"github.com/lanyard-lb/lanyard/internal/placement"
+	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
 
 // world is what has been observed of the cluster, by object, and the facts that follow from it: the part of placement's
@@ -140,23 +141,13 @@ func (w *world) renew(names map[string]bool) (moved []string) {
 }
 
 // patched returns the list of all Services with some of them as they are now.
-func (w *world) patched(names []string) []*placement.Service {
-	rest := w.known.Services
-	if len(w.facts) == 0 {
-		return nil
+func (w *world) patched(names []string) sortedlist.List[*placement.Service] {
+	edits := make([]sortedlist.Edit[string, *placement.Service], len(names))
+	for i, name := range names {
+		s := w.facts[name]
+		edits[i] = sortedlist.Edit[string, *placement.Service]{Key: name, Now: s, Gone: s == nil}
 	}
-	list := make([]*placement.Service, 0, len(w.facts))
-	for _, name := range names {
-		i, listed := slices.BinarySearchFunc(rest, name, func(s *placement.Service, name string) int { return cmp.Compare(s.Name, name) })
-		list = append(list, rest[:i]...)
-		if rest = rest[i:]; listed {
-			rest = rest[1:]
-		}
-		if s := w.facts[name]; s != nil {
-			list = append(list, s)
-		}
-	}
-	return append(list, rest...)
+	return sortedlist.Edited(w.known.Services, edits, func(s *placement.Service, name string) int { return cmp.Compare(s.Name, name) })
 }
 
 // service is a Service as far as its place goes; nil when it is not ours to announce.

@@ -113,7 +113,7 @@ func BenchmarkLife(b *testing.B) {
 			for _, s := range speakers {
 				s.mu.Lock()
 				n := 0
-				for _, v := range s.verdicts {
+				for v := range s.verdicts.All() {
 					if v.Reason == placement.NoEndpoint && v.Claim.Phase == placement.Announcing {
 						n++
 					}

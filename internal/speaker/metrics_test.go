@@ -10,6 +10,7 @@ import (
 
 	"github.com/lanyard-lb/lanyard/internal/membership"
 	"github.com/lanyard-lb/lanyard/internal/placement"
+	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
 
 func TestMetricsOfFrames(t *testing.T) {
@@ -100,7 +101,7 @@ func TestMetricsOfSilence(t *testing.T) {
 		t.Fatal(err)
 	}
 	ip := netip.MustParseAddr("10.1.0.1")
-	var before []*placement.Verdict
+	var before verdicts
 	for _, step := range []struct {
 		verdict *placement.Verdict
 		want    map[string]float64
@@ -112,7 +113,7 @@ func TestMetricsOfSilence(t *testing.T) {
 		{&placement.Verdict{IP: ip, Owner: "n2", Reason: placement.NoEndpoint,
 			Claim: placement.Claim{Phase: placement.Announcing, Since: time.Unix(1, 0)}}, map[string]float64{}},
 	} {
-		after := []*placement.Verdict{step.verdict}
+		after := sortedlist.Of([]*placement.Verdict{step.verdict})
 		m.passed(placement.Facts{}, placement.Decision{Verdicts: after}, changesOf(before, after))
 		before = after
 		got := map[string]float64{}

@@ -59,7 +59,7 @@ var _ Writer = (*kube.Cluster)(nil)
 type Reporting struct {
 	Self     string
 	Members  []string
-	Verdicts []*placement.Verdict        // sorted by address
+	Verdicts verdicts
 	Reports  map[string]placement.Report // by node
 	// Services that have changed since the last one, by namespace/name; nil for one that is gone. The first map holds all
 	// there are; until the API server has told of them it is nil. The Reporter keeps it.

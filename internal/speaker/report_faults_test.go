@@ -18,6 +18,7 @@ import (
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
 	"github.com/lanyard-lb/lanyard/internal/kube"
 	"github.com/lanyard-lb/lanyard/internal/placement"
+	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
 
 // TestWhatCannotBeWrittenKeepsNothingElse: Services that a webhook denies without a reason, or that the API server takes
@@ -181,7 +182,7 @@ func TestServicesComeWithTheirVerdicts(t *testing.T) {
 		pass := func(between func(), verdicts ...*placement.Verdict) {
 			f, _ := s.facts()
 			between()
-			s.conclude(*f, placement.Decision{Verdicts: verdicts}, nil)
+			s.conclude(*f, placement.Decision{Verdicts: sortedlist.Of(verdicts)}, nil)
 			rest(time.Second)
 		}
 		other := func() {

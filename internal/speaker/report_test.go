@@ -24,6 +24,7 @@ import (
 	"github.com/lanyard-lb/lanyard/api/v1beta1"
 	"github.com/lanyard-lb/lanyard/internal/kube"
 	"github.com/lanyard-lb/lanyard/internal/placement"
+	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
 
 // board is an API server in small: Services that refuse writes to a version that is not the newest, and
@@ -196,7 +197,7 @@ type teller struct {
 // tell is what a pass comes to; it gives the reporter the Services as they are now.
 func (r *teller) tell(verdicts ...*placement.Verdict) {
 	r.mu.Lock()
-	n := Reporting{Self: r.node, Members: slices.Clone(r.members), Verdicts: verdicts, Services: map[string]*corev1.Service{}}
+	n := Reporting{Self: r.node, Members: slices.Clone(r.members), Verdicts: sortedlist.Of(verdicts), Services: map[string]*corev1.Service{}}
 	for name, s := range r.services {
 		if r.versions[name] != s.ResourceVersion {
 			n.Services[name], r.versions[name] = s.DeepCopy(), s.ResourceVersion
@@ -723,7 +724,7 @@ func TestSweepsAfterTrouble(t *testing.T) {
 func TestWithoutServices(t *testing.T) {
 	inABubble(t, func(t *testing.T, b *board) {
 		r := b.start("n1")
-		r.reporter.Tell(Reporting{Self: "n1", Members: []string{"n1"}, Verdicts: []*placement.Verdict{announcedBy("n1", "10.0.0.1", "default/web")}})
+		r.reporter.Tell(Reporting{Self: "n1", Members: []string{"n1"}, Verdicts: sortedlist.Of([]*placement.Verdict{announcedBy("n1", "10.0.0.1", "default/web")})})
 		rest(time.Hour)
 		if b.attempts > 0 {
 			t.Errorf("%d requests", b.attempts)

@@ -99,11 +99,11 @@ type Speaker struct {
 	joined     joined
 	settled    bool // all peers have told of themselves, or were waited for long enough
 	leaving    bool
-	members    []string             // of the last pass
-	verdicts   []*placement.Verdict // of the last pass
-	failed     error                // of the last pass
-	troubled   error                // what is wrong with the gossip
-	passed     bool                 // whether there has been a pass
+	members    []string // of the last pass
+	verdicts   verdicts // of the last pass
+	failed     error    // of the last pass
+	troubled   error    // what is wrong with the gossip
+	passed     bool     // whether there has been a pass
 }
 
 // New returns a Speaker. It starts nothing.
@@ -598,5 +598,11 @@ func (n *neighbours) part(f *placement.Facts) {
 func (s *Speaker) owned() []*placement.Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(s.verdicts), func(v *placement.Verdict) bool { return v.Owner != s.Node })
+	var ours []*placement.Verdict
+	for v := range s.verdicts.All() {
+		if v.Owner == s.Node {
+			ours = append(ours, v)
+		}
+	}
+	return ours
 }

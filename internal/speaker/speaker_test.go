@@ -497,7 +497,7 @@ func TestFacts(t *testing.T) {
 
 	f := seen.facts()
 	var names, excluded []string
-	for _, s := range f.Services {
+	for s := range f.Services.All() {
 		names = append(names, s.Name)
 	}
 	if want := []string{"default/local", "default/svc0"}; !slices.Equal(names, want) {
@@ -509,7 +509,7 @@ func TestFacts(t *testing.T) {
 	if want := []string{"", "", "Excluded", "ToBeDeleted", "NetworkUnavailable", ""}; !slices.Equal(excluded, want) {
 		t.Errorf("exclusions %q, want %q", excluded, want)
 	}
-	on, fading := f.Services[0].EndpointNodes, f.Services[0].FadingNodes
+	on, fading := service(f, 0).EndpointNodes, service(f, 0).FadingNodes
 	if len(on) != 3 || !on["n1"] || !on["n2"] || !on["n4"] || len(fading) != 1 || !fading["n4"] {
 		t.Errorf("serving endpoints on %v, of which terminate all on %v; want n1, n2 and n4, and n4", on, fading)
 	}

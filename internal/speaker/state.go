@@ -20,6 +20,7 @@ import (
 
 	"github.com/lanyard-lb/lanyard/internal/membership"
 	"github.com/lanyard-lb/lanyard/internal/placement"
+	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
 
 const (
@@ -39,7 +40,7 @@ const (
 // to.
 type knowledge struct {
 	Cluster  *placement.Cluster
-	Services []*placement.Service // sorted by name
+	Services sortedlist.List[*placement.Service] // sorted by name
 	Peers    []membership.Peer
 	Running  map[string]bool // the nodes whose speaker is ready, or was when it was heard of last
 }
@@ -115,7 +116,7 @@ func (s *Speaker) recall() {
 	if spoken {
 		return
 	}
-	_ = level.Warn(s.Logger).Log("msg", "the API server is away: going by the state file", "services", len(k.Services), "speakers", len(k.Peers))
+	_ = level.Warn(s.Logger).Log("msg", "the API server is away: going by the state file", "services", k.Services.Len(), "speakers", len(k.Peers))
 	touch(s.dirty)
 }
 
@@ -156,9 +157,7 @@ func readState(path string) (knowledge, error) {
 			k.Peers, k.Running = l.Nodes.Peers, l.Nodes.Running
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(services)) {
-		k.Services = append(k.Services, services[name])
-	}
+	k.Services = sortedlist.Of(slices.SortedFunc(maps.Values(services), byName))
 	return k, nil
 }
 
@@ -215,9 +214,11 @@ func (k *keeper) replace(now knowledge) error {
 	k.file = file
 	buffer := bufio.NewWriter(file)
 	lines := json.NewEncoder(buffer)
-	err = lines.Encode(line{Version: stateVersion, Count: len(now.Services), Cluster: now.Cluster, Nodes: &speakers{now.Peers, now.Running}})
-	for i := 0; i < len(now.Services) && err == nil; i++ {
-		err = lines.Encode(line{Service: now.Services[i]})
+	err = lines.Encode(line{Version: stateVersion, Count: now.Services.Len(), Cluster: now.Cluster, Nodes: &speakers{now.Peers, now.Running}})
+	for s := range now.Services.All() {
+		if err == nil {
+			err = lines.Encode(line{Service: s})
+		}
 	}
 	if err := errors.Join(err, buffer.Flush()); err != nil {
 		return err
@@ -241,7 +242,7 @@ func (k *keeper) add(now knowledge) error {
 	if !slices.Equal(now.Peers, k.kept.Peers) || !maps.Equal(now.Running, k.kept.Running) {
 		tell(line{Nodes: &speakers{now.Peers, now.Running}})
 	}
-	differences(k.kept.Services, now.Services, byName, func(was, now *placement.Service) {
+	sortedlist.Differences(k.kept.Services, now.Services, byName, func(was, now *placement.Service) {
 		if now != nil {
 			tell(line{Service: now})
 		} else {

@@ -28,12 +28,12 @@ func TestTrimmedObjectsAreKnownTheSame(t *testing.T) {
 		})
 		before, _ := newWorld("").take(full, false)
 		after, _ := newWorld("").take(kept, false)
-		if !reflect.DeepEqual(before, after) {
-			is, _ := json.Marshal(after)
-			want, _ := json.Marshal(before)
+		if !reflect.DeepEqual(plain(before), plain(after)) {
+			is, _ := json.Marshal(plain(after))
+			want, _ := json.Marshal(plain(before))
 			t.Fatalf("seed %d: known of what is kept: %s\nof the whole: %s", seed, is, want)
 		}
-		announced += len(before.Services)
+		announced += before.Services.Len()
 		for name, s := range full.Services {
 			read := func(s *corev1.Service) []any {
 				return []any{s.UID, s.ResourceVersion, s.Generation, s.Name, s.Namespace, s.Spec.Type, s.CreationTimestamp,
