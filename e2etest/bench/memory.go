@@ -64,6 +64,10 @@ func memoryAndProcessor(ctx context.Context, b *Bench) (_ []Figure, err error) {
 	return c.figures, nil
 }
 
+// patches are the bare writes of a new Service. Our controller makes two requests and a half for it, our speakers three: one of
+// three speakers makes one.
+var patches = map[string]int{"controller": 2, "speaker": 1}
+
 // start starts everything and waits until it is ready.
 func (c *costs) start(ctx context.Context) (err error) {
 	if err := c.Pools(ctx, []string{ranges}); err != nil {
@@ -87,7 +91,7 @@ func (c *costs) start(ctx context.Context) (err error) {
 		}
 	}
 	for _, d := range daemons {
-		p, err := c.startPlainWatch("plain-"+d, c.Kubeconfig(), plain[d]...)
+		p, err := c.startPlainWatch("plain-"+d, c.Kubeconfig(), patches[d], plain[d]...)
 		if err != nil {
 			return err
 		}
@@ -104,7 +108,10 @@ func (c *costs) start(ctx context.Context) (err error) {
 	return nil
 }
 
-const of = "client-go informers of the same kinds"
+const (
+	of        = "client-go informers of the same kinds"
+	ofWriters = "informers of the same kinds that patch the status of each new Service, twice for the controller, once for a speaker"
+)
 
 // resting adds figures of the memory and of what the daemons use while nothing happens.
 func (c *costs) resting(ctx context.Context, when string, goal float64) error {
@@ -198,7 +205,8 @@ func (c *costs) fill(ctx context.Context, i int) error {
 	for i := range between {
 		between[i] = (fewer[i] + c.rest[i]) / 2
 	}
-	c.perEvent(fmt.Sprintf("Service, created until there are %s", thousands(n)), n-from, before, after, between, 0)
+	what := fmt.Sprintf("Service, created until there are %s", thousands(n))
+	c.addEach(what, c.perEvent(what, n-from, before, after, between), nil, 0)
 	return nil
 }
 
@@ -231,46 +239,65 @@ func (s *Site) answered(ctx context.Context, address string) error {
 	})
 }
 
-// events measures the processor time of n events, over that of rest.
+// events adds figures of the processor time of n events, over that of rest.
 func (c *costs) events(ctx context.Context, what string, n, pace int, goal float64, f func(ctx context.Context, i int) error) error {
-	rest, err := average(ctx, c.processes, 5*time.Second)
+	each, err := c.measure(ctx, what, n, pace, f)
 	if err != nil {
 		return err
 	}
+	c.addEach(what, each, nil, goal)
+	return nil
+}
+
+// measure returns how many milliseconds of a processor each of the processes takes for one of n events, over rest.
+func (c *costs) measure(ctx context.Context, what string, n, pace int, f func(ctx context.Context, i int) error) ([]float64, error) {
+	rest, err := average(ctx, c.processes, 5*time.Second)
+	if err != nil {
+		return nil, err
+	}
 	before, err := usageOf(c.processes)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	c.b.say("%d times, %d per second: %s", n, pace, what)
 	profiled := c.profile(ctx, what, n/pace+2)
 	if err := paced(ctx, n, pace, f); err != nil {
-		return err
+		return nil, err
 	}
 	if err := profiled(); err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := c.settle(ctx, c.processes, restsWithin); err != nil {
-		return err
+		return nil, err
 	}
 	after, err := usageOf(c.processes)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.perEvent(what, n, before, after, rest, goal)
-	return nil
+	return c.perEvent(what, n, before, after, rest), nil
 }
 
-// perEvent adds figures of the processor time of one of n events between two times, over that of rest.
-func (c *costs) perEvent(what string, n int, before, after usage, rest []float64, goal float64) {
+// perEvent is the processor time, in milliseconds, of one of n events between two times, over that of rest, of each process.
+func (c *costs) perEvent(what string, n int, before, after usage, rest []float64) []float64 {
 	span := after.at.Sub(before.at).Seconds()
 	each := make([]float64, len(c.processes))
-	for i := range each {
+	for i, p := range c.processes {
 		each[i] = ((after.used[i] - before.used[i]).Seconds() - rest[i]*span) / float64(n) * 1000
+		c.b.say("%s: %.3f ms of CPU per %s", p.Name, each[i], what)
+	}
+	return each
+}
+
+// addEach adds figures of what each process takes for an event. They are measured against the informers for the same event, or,
+// if bare is given, against what those took that write, too.
+func (c *costs) addEach(what string, each, bare []float64, goal float64) {
+	limit, whose := each, of
+	if bare != nil {
+		limit, whose = bare, ofWriters
 	}
 	for i, d := range daemons {
-		c.b.say("%s: %.3f ms of CPU per %s", d, each[i], what)
-		c.figures = append(c.figures, Figure{Name: d + ": CPU per " + what, Unit: "ms", Ours: []float64{each[i]},
-			Limit: []float64{each[i+len(daemons)]}, Of: of, Goal: Goal{Value: goal}})
+		c.figures = append(c.figures, Figure{Name: d + ": CPU per " + what, Unit: "ms", Ours: each[i : i+1],
+			Limit: limit[i+len(daemons) : i+len(daemons)+1], Of: whose, Goal: Goal{Value: goal}})
 	}
 }
 
@@ -284,22 +311,59 @@ func (c *costs) editServices(ctx context.Context) error {
 
 func (c *costs) createAndDelete(ctx context.Context) error {
 	n := c.b.most()
-	err := c.events(ctx, "Service created"+c.among(), edits, perSecond, eventGoal, func(ctx context.Context, i int) error {
+	bare, err := c.createWritten(ctx, n+edits)
+	if err != nil {
+		return err
+	}
+	what := "Service created" + c.among()
+	each, err := c.measure(ctx, what, edits, perSecond, func(ctx context.Context, i int) error {
 		return c.createServices(ctx, n+i, n+i+1, perService, c.Node(1))
 	})
 	if err != nil {
 		return err
 	}
+	c.addEach(what, each, bare, eventGoal)
 	if err := c.watcher.wait(ctx, n+edits); err != nil {
 		return err
 	}
-	err = c.events(ctx, "Service deleted"+c.among(), edits, perSecond, eventGoal, func(ctx context.Context, i int) error {
-		return c.Client.CoreV1().Services(namespace).Delete(ctx, serviceName(n+i), metav1.DeleteOptions{})
-	})
+	err = c.events(ctx, "Service deleted"+c.among(), edits, perSecond, eventGoal, func(ctx context.Context, i int) error { return c.delete(ctx, n+i) })
 	if err != nil {
 		return err
 	}
 	return c.watcher.wait(ctx, n)
+}
+
+// createWritten measures what Services take of a class that the plain watches write, from a number on.
+func (c *costs) createWritten(ctx context.Context, from int) ([]float64, error) {
+	class := writtenClass
+	each, err := c.measure(ctx, "Service created for bare patches"+c.among(), edits, perSecond, func(ctx context.Context, i int) error {
+		o := service(serviceName(from + i))
+		o.Spec.LoadBalancerClass = &class
+		return c.createService(ctx, o, from+i, perService, c.Node(1))
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = parallel(ctx, from, from+edits, func(ctx context.Context, i int) error {
+		s, err := c.Client.CoreV1().Services(namespace).Get(ctx, serviceName(i), metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if written, want := len(s.Status.Conditions), patches["controller"]+patches["speaker"]; written != want {
+			return fmt.Errorf("bare patches of the status of Service %s: %d, want %d", s.Name, written, want)
+		}
+		return c.delete(ctx, i)
+	})
+	if err != nil {
+		return nil, err
+	}
+	_, err = c.settle(ctx, c.processes, restsWithin)
+	return each, err
+}
+
+// delete deletes a Service.
+func (c *costs) delete(ctx context.Context, i int) error {
+	return c.Client.CoreV1().Services(namespace).Delete(ctx, serviceName(i), metav1.DeleteOptions{})
 }
 
 // roll replaces one pod after the other of a Service with many.
