@@ -74,7 +74,7 @@ func (c *traffics) start(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		if _, err := c.startPlainWatch("plain-"+d, path, 0, plain[d]...); err != nil {
+		if _, err := c.startPlainWatch("plain-"+d, path, writesNothing, plain[d]...); err != nil {
 			return err
 		}
 	}

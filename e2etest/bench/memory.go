@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -64,9 +65,9 @@ func memoryAndProcessor(ctx context.Context, b *Bench) (_ []Figure, err error) {
 	return c.figures, nil
 }
 
-// patches are the bare writes of a new Service. Our controller makes two requests and a half for it, our speakers three: one of
-// three speakers makes one.
-var patches = map[string]int{"controller": 2, "speaker": 1}
+// writes are the least of what is written for a new Service: its status and an event by the controller, which also has to keep
+// who holds the address, and as much as a third of what a speaker writes that announces it, by one of three.
+var writes = map[string]writing{"controller": patchesTells, "speaker": patches}
 
 // start starts everything and waits until it is ready.
 func (c *costs) start(ctx context.Context) (err error) {
@@ -91,7 +92,7 @@ func (c *costs) start(ctx context.Context) (err error) {
 		}
 	}
 	for _, d := range daemons {
-		p, err := c.startPlainWatch("plain-"+d, c.Kubeconfig(), patches[d], plain[d]...)
+		p, err := c.startPlainWatch("plain-"+d, c.Kubeconfig(), writesNothing, plain[d]...)
 		if err != nil {
 			return err
 		}
@@ -110,7 +111,7 @@ func (c *costs) start(ctx context.Context) (err error) {
 
 const (
 	of        = "client-go informers of the same kinds"
-	ofWriters = "informers of the same kinds that patch the status of each new Service, twice for the controller, once for a speaker"
+	ofWriters = "such informers that patch the status of each new Service, and for the controller create an event on it"
 )
 
 // resting adds figures of the memory and of what the daemons use while nothing happens.
@@ -206,7 +207,8 @@ func (c *costs) fill(ctx context.Context, i int) error {
 		between[i] = (fewer[i] + c.rest[i]) / 2
 	}
 	what := fmt.Sprintf("Service, created until there are %s", thousands(n))
-	c.addEach(what, c.perEvent(what, n-from, before, after, between), nil, 0)
+	each := c.perEvent(c.processes, what, n-from, before, after, between)
+	c.addEach(what, each, each[len(daemons):], of, 0)
 	return nil
 }
 
@@ -241,21 +243,21 @@ func (s *Site) answered(ctx context.Context, address string) error {
 
 // events adds figures of the processor time of n events, over that of rest.
 func (c *costs) events(ctx context.Context, what string, n, pace int, goal float64, f func(ctx context.Context, i int) error) error {
-	each, err := c.measure(ctx, what, n, pace, f)
+	each, err := c.measure(ctx, c.processes, what, n, pace, f)
 	if err != nil {
 		return err
 	}
-	c.addEach(what, each, nil, goal)
+	c.addEach(what, each, each[len(daemons):], of, goal)
 	return nil
 }
 
-// measure returns how many milliseconds of a processor each of the processes takes for one of n events, over rest.
-func (c *costs) measure(ctx context.Context, what string, n, pace int, f func(ctx context.Context, i int) error) ([]float64, error) {
-	rest, err := average(ctx, c.processes, 5*time.Second)
+// measure returns how many milliseconds of a processor each of some processes takes for one of n events, over rest.
+func (c *costs) measure(ctx context.Context, processes []*lab.Process, what string, n, pace int, f func(ctx context.Context, i int) error) ([]float64, error) {
+	rest, err := average(ctx, processes, 5*time.Second)
 	if err != nil {
 		return nil, err
 	}
-	before, err := usageOf(c.processes)
+	before, err := usageOf(processes)
 	if err != nil {
 		return nil, err
 	}
@@ -267,37 +269,32 @@ func (c *costs) measure(ctx context.Context, what string, n, pace int, f func(ct
 	if err := profiled(); err != nil {
 		return nil, err
 	}
-	if _, err := c.settle(ctx, c.processes, restsWithin); err != nil {
+	if _, err := c.settle(ctx, processes, restsWithin); err != nil {
 		return nil, err
 	}
-	after, err := usageOf(c.processes)
+	after, err := usageOf(processes)
 	if err != nil {
 		return nil, err
 	}
-	return c.perEvent(what, n, before, after, rest), nil
+	return c.perEvent(processes, what, n, before, after, rest), nil
 }
 
 // perEvent is the processor time, in milliseconds, of one of n events between two times, over that of rest, of each process.
-func (c *costs) perEvent(what string, n int, before, after usage, rest []float64) []float64 {
+func (c *costs) perEvent(processes []*lab.Process, what string, n int, before, after usage, rest []float64) []float64 {
 	span := after.at.Sub(before.at).Seconds()
-	each := make([]float64, len(c.processes))
-	for i, p := range c.processes {
+	each := make([]float64, len(processes))
+	for i, p := range processes {
 		each[i] = ((after.used[i] - before.used[i]).Seconds() - rest[i]*span) / float64(n) * 1000
 		c.b.say("%s: %.3f ms of CPU per %s", p.Name, each[i], what)
 	}
 	return each
 }
 
-// addEach adds figures of what each process takes for an event. They are measured against the informers for the same event, or,
-// if bare is given, against what those took that write, too.
-func (c *costs) addEach(what string, each, bare []float64, goal float64) {
-	limit, whose := each, of
-	if bare != nil {
-		limit, whose = bare, ofWriters
-	}
+// addEach adds figures of what each daemon takes for an event, and what its limit takes.
+func (c *costs) addEach(what string, each, limits []float64, limit string, goal float64) {
 	for i, d := range daemons {
-		c.figures = append(c.figures, Figure{Name: d + ": CPU per " + what, Unit: "ms", Ours: each[i : i+1],
-			Limit: limit[i+len(daemons) : i+len(daemons)+1], Of: whose, Goal: Goal{Value: goal}})
+		c.figures = append(c.figures, Figure{Name: d + ": CPU per " + what, Unit: "ms", Ours: []float64{each[i]},
+			Limit: []float64{limits[i]}, Of: limit, Goal: Goal{Value: goal}})
 	}
 }
 
@@ -316,27 +313,50 @@ func (c *costs) createAndDelete(ctx context.Context) error {
 		return err
 	}
 	what := "Service created" + c.among()
-	each, err := c.measure(ctx, what, edits, perSecond, func(ctx context.Context, i int) error {
+	each, err := c.measure(ctx, c.processes, what, edits, perSecond, func(ctx context.Context, i int) error {
 		return c.createServices(ctx, n+i, n+i+1, perService, c.Node(1))
 	})
 	if err != nil {
 		return err
 	}
-	c.addEach(what, each, bare, eventGoal)
+	c.addEach(what, each, bare, ofWriters, eventGoal)
 	if err := c.watcher.wait(ctx, n+edits); err != nil {
 		return err
 	}
-	err = c.events(ctx, "Service deleted"+c.among(), edits, perSecond, eventGoal, func(ctx context.Context, i int) error { return c.delete(ctx, n+i) })
+	err = c.events(ctx, "Service deleted"+c.among(), edits, perSecond, eventGoal, func(ctx context.Context, i int) error {
+		return c.Client.CoreV1().Services(namespace).Delete(ctx, serviceName(n+i), metav1.DeleteOptions{})
+	})
 	if err != nil {
 		return err
 	}
-	return c.watcher.wait(ctx, n)
+	if err := c.watcher.wait(ctx, n); err != nil {
+		return err
+	}
+	return c.deleteEndpoints(ctx, n, n+edits)
 }
 
-// createWritten measures what Services take of a class that the plain watches write, from a number on.
-func (c *costs) createWritten(ctx context.Context, from int) ([]float64, error) {
+// createWritten measures what writers take for Services of the class that they write, numbered from a number on, and leaves
+// none of it behind.
+func (c *costs) createWritten(ctx context.Context, from int) (_ []float64, err error) {
+	var writers []*lab.Process
+	defer func() {
+		for _, p := range writers {
+			err = errors.Join(err, p.Kill())
+		}
+	}()
+	for _, d := range daemons {
+		p, err := c.startPlainWatch("writing-"+d, c.Kubeconfig(), writes[d], plain[d]...)
+		if err != nil {
+			return nil, err
+		}
+		writers = append(writers, p)
+	}
+	all := slices.Concat(c.processes, writers)
+	if _, err := c.settle(ctx, all, restsWithin); err != nil {
+		return nil, err
+	}
 	class := writtenClass
-	each, err := c.measure(ctx, "Service created for bare patches"+c.among(), edits, perSecond, func(ctx context.Context, i int) error {
+	each, err := c.measure(ctx, all, "Service created for writers"+c.among(), edits, perSecond, func(ctx context.Context, i int) error {
 		o := service(serviceName(from + i))
 		o.Spec.LoadBalancerClass = &class
 		return c.createService(ctx, o, from+i, perService, c.Node(1))
@@ -344,26 +364,43 @@ func (c *costs) createWritten(ctx context.Context, from int) ([]float64, error) 
 	if err != nil {
 		return nil, err
 	}
+	if err := c.deleteWritten(ctx, from); err != nil {
+		return nil, err
+	}
+	_, err = c.settle(ctx, c.processes, restsWithin)
+	return each[len(c.processes):], err
+}
+
+// deleteWritten deletes the Services of createWritten, once it has found all that was to be written of them.
+func (c *costs) deleteWritten(ctx context.Context, from int) error {
+	events, err := c.Client.EventsV1().Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "reason=" + bareReason})
+	if err != nil {
+		return fmt.Errorf("list what writers wrote: %w", err)
+	}
+	if len(events.Items) != edits {
+		return fmt.Errorf("writers recorded %d events, want %d", len(events.Items), edits)
+	}
 	err = parallel(ctx, from, from+edits, func(ctx context.Context, i int) error {
 		s, err := c.Client.CoreV1().Services(namespace).Get(ctx, serviceName(i), metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
-		if written, want := len(s.Status.Conditions), patches["controller"]+patches["speaker"]; written != want {
-			return fmt.Errorf("bare patches of the status of Service %s: %d, want %d", s.Name, written, want)
+		if len(s.Status.Conditions) != len(writes) {
+			return fmt.Errorf("writers patched the status of Service %s %d times, want %d", s.Name, len(s.Status.Conditions), len(writes))
 		}
-		return c.delete(ctx, i)
+		return c.Client.CoreV1().Services(namespace).Delete(ctx, s.Name, metav1.DeleteOptions{})
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	_, err = c.settle(ctx, c.processes, restsWithin)
-	return each, err
+	return c.deleteEndpoints(ctx, from, from+edits)
 }
 
-// delete deletes a Service.
-func (c *costs) delete(ctx context.Context, i int) error {
-	return c.Client.CoreV1().Services(namespace).Delete(ctx, serviceName(i), metav1.DeleteOptions{})
+// deleteEndpoints deletes the EndpointSlices of Services that are gone.
+func (c *costs) deleteEndpoints(ctx context.Context, from, to int) error {
+	return parallel(ctx, from, to, func(ctx context.Context, i int) error {
+		return c.Client.DiscoveryV1().EndpointSlices(namespace).Delete(ctx, serviceName(i), metav1.DeleteOptions{})
+	})
 }
 
 // roll replaces one pod after the other of a Service with many.

@@ -21,6 +21,7 @@ func (r *Results) add(figures []Figure) {
 	for _, f := range figures {
 		i := slices.IndexFunc(r.Figures, func(have Figure) bool { return have.Name == f.Name })
 		if i < 0 {
+			f.Ours, f.Limit = slices.Clip(f.Ours), slices.Clip(f.Limit) // figures may be parts of one slice
 			r.Figures = append(r.Figures, f)
 			continue
 		}

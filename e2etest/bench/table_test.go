@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -9,6 +10,20 @@ func TestMark(t *testing.T) {
 	for i, want := range map[int]string{0: "a", 25: "z", 26: "aa", 51: "az", 52: "ba"} {
 		if have := mark(i); have != want {
 			t.Errorf("limit %d is marked %s, want %s", i, have, want)
+		}
+	}
+}
+
+// TestAdd: figures whose values are parts of one slice do not write over each other.
+func TestAdd(t *testing.T) {
+	var r Results
+	for run := range 3 {
+		v := []float64{float64(run), 10 + float64(run), 20 + float64(run)}
+		r.add([]Figure{{Name: "a", Ours: v[0:1], Limit: v[2:3]}, {Name: "b", Ours: v[1:2], Limit: v[2:3]}})
+	}
+	for i, want := range [][]float64{{0, 1, 2}, {10, 11, 12}} {
+		if f := r.Figures[i]; !slices.Equal(f.Ours, want) || !slices.Equal(f.Limit, []float64{20, 21, 22}) {
+			t.Errorf("%s: %v against %v, want %v against 20, 21 and 22", f.Name, f.Ours, f.Limit, want)
 		}
 	}
 }

@@ -235,7 +235,7 @@ func (g *Gossip) create(logs *logAdapter, carry *carrier) (*memberlist.Memberlis
 		if err != nil {
 			return nil, err
 		}
-		sockets, err := listen(g.bind, g.port, g.cfg.Logger)
+		sockets, err := listen(g.bind, g.port, logs)
 		if err != nil {
 			return nil, err
 		}

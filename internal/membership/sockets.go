@@ -3,14 +3,14 @@ package membership
 import (
 	"context"
 	"fmt"
+	"io"
+	stdlog "log"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/go-kit/log"
-	"github.com/go-kit/log/level"
 	"github.com/hashicorp/memberlist"
 )
 
@@ -29,7 +29,7 @@ type sockets struct {
 	tcp     *net.TCPListener
 	packets chan *memberlist.Packet
 	streams chan net.Conn
-	logger  log.Logger
+	logger  *stdlog.Logger
 
 	ctx    context.Context // ends with Shutdown
 	cancel context.CancelFunc
@@ -40,7 +40,7 @@ var _ memberlist.NodeAwareTransport = (*sockets)(nil)
 
 // listen opens the sockets. An invalid addr means any. With port 0 the kernel chooses one, for TCP first; another is
 // tried when that one is taken for UDP.
-func listen(addr netip.Addr, port uint16, logger log.Logger) (*sockets, error) {
+func listen(addr netip.Addr, port uint16, logs io.Writer) (*sockets, error) {
 	host := ""
 	if addr.IsValid() {
 		host = addr.String()
@@ -53,14 +53,14 @@ func listen(addr netip.Addr, port uint16, logger log.Logger) (*sockets, error) {
 	var err error
 	for range tries {
 		var s *sockets
-		if s, err = open(at, logger); err == nil {
+		if s, err = open(at, stdlog.New(logs, "", 0)); err == nil {
 			return s, nil
 		}
 	}
 	return nil, fmt.Errorf("listen on %s: %w", at, err)
 }
 
-func open(at string, logger log.Logger) (*sockets, error) {
+func open(at string, logger *stdlog.Logger) (*sockets, error) {
 	s := &sockets{packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), logger: logger}
 	tcp, err := net.Listen("tcp", at)
 	if err != nil {
@@ -140,7 +140,7 @@ func (s *sockets) goesOn(what string, err error) bool {
 	if s.ctx.Err() != nil {
 		return false
 	}
-	_ = level.Error(s.logger).Log("msg", "gossip could not "+what, "err", err)
+	s.logger.Printf("[ERR] could not %s: %v", what, err)
 	select {
 	case <-s.ctx.Done():
 		return false

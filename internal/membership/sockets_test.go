@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"runtime"
@@ -14,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-kit/log"
 	"github.com/hashicorp/memberlist"
 )
 
@@ -174,7 +174,7 @@ func assertNoMemberlist(t *testing.T) {
 func openSockets(tb testing.TB, host string) *sockets {
 	tb.Helper()
 	addr, _ := netip.ParseAddr(host)
-	s, err := listen(addr, 0, log.NewNopLogger())
+	s, err := listen(addr, 0, io.Discard)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -155,7 +155,7 @@ func (p *pass) hearOf(ip netip.Addr, node string, now *Claim) {
 func (p *pass) serve() bool {
 	few := true
 	sortedlist.Differences(p.seen.services, p.Services, byServiceName, func(was, now *Service) {
-		if was != nil {
+		if few && was != nil {
 			p.end(was)
 		}
 		few = few && (now == nil || p.begin(now))

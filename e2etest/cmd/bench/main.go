@@ -33,13 +33,7 @@ func main() {
 	defer stop()
 	run := o.run
 	if args := flag.Args(); len(args) > 3 && args[0] == bench.PlainWatchCommand {
-		run = func(ctx context.Context) error {
-			patches, err := strconv.Atoi(args[2])
-			if err != nil {
-				return err
-			}
-			return bench.PlainWatch(ctx, args[1], patches, args[3:])
-		}
+		run = func(ctx context.Context) error { return bench.PlainWatch(ctx, args[1], args[2], args[3:]) }
 	}
 	if args := flag.Args(); len(args) > 1 && args[0] == bench.BareRepliesCommand {
 		run = func(ctx context.Context) error { return bareReplies(ctx, args[1], args[2:]) }
