@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -43,5 +44,19 @@ func run(ctx context.Context, keep bool) (err error) {
 			}
 		}()
 	}
-	return s.tell(ctx)
+	if err := s.tell(ctx); err != nil {
+		return errors.Join(err, s.logs())
+	}
+	return nil
+}
+
+// logs is how the logs of the speakers end, which go with the lab.
+func (s *story) logs() error {
+	var ends []error
+	for _, n := range s.lab.Nodes() {
+		if p := s.lab.Process(n, "speaker"); p != nil {
+			ends = append(ends, fmt.Errorf("the log of the speaker on %s ends:\n%s", n, p.LogTail(60)))
+		}
+	}
+	return errors.Join(ends...)
 }
