@@ -180,20 +180,15 @@ func (s *sockets) WriteToAddress(b []byte, to memberlist.Address) (time.Time, er
 	return s.WriteTo(b, to.Addr)
 }
 
-// DialTimeout implements memberlist.Transport.
+// DialTimeout implements memberlist.Transport. Shutdown ends it.
 func (s *sockets) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	return s.dial(s.ctx, addr, timeout)
+	d := net.Dialer{Timeout: timeout}
+	return d.DialContext(s.ctx, "tcp", addr)
 }
 
 // DialAddressTimeout implements memberlist.NodeAwareTransport.
 func (s *sockets) DialAddressTimeout(to memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	return s.dial(s.ctx, to.Addr, timeout)
-}
-
-// dial connects, and gives up when ctx ends.
-func (s *sockets) dial(ctx context.Context, addr string, timeout time.Duration) (net.Conn, error) {
-	d := net.Dialer{Timeout: timeout}
-	return d.DialContext(ctx, "tcp", addr)
+	return s.DialTimeout(to.Addr, timeout)
 }
 
 // Shutdown implements memberlist.Transport.

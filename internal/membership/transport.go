@@ -17,8 +17,6 @@ type transport struct {
 	dialTimeout time.Duration
 	traffic     *traffic
 	hear        func(from net.Addr) // is told of each packet
-	// dial connects and gives up when ctx ends.
-	dial func(ctx context.Context, a memberlist.Address, timeout time.Duration) (net.Conn, error)
 
 	ctx     context.Context // ends with Shutdown
 	cancel  context.CancelFunc
@@ -34,14 +32,6 @@ func newTransport(inner memberlist.NodeAwareTransport, dialTimeout time.Duration
 		streams: make(chan net.Conn), packets: make(chan *memberlist.Packet),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	t.dial = func(_ context.Context, a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-		return inner.DialAddressTimeout(a, timeout)
-	}
-	if s, ok := inner.(*sockets); ok {
-		t.dial = func(ctx context.Context, a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-			return s.dial(ctx, a.Addr, timeout)
-		}
-	}
 	t.done.Go(t.accept)
 	t.done.Go(t.receive)
 	return t
@@ -111,7 +101,7 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 
 // DialAddressTimeout implements memberlist.NodeAwareTransport.
 func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	conn, err := t.dial(t.ctx, a, min(timeout, t.dialTimeout))
+	conn, err := t.NodeAwareTransport.DialAddressTimeout(a, min(timeout, t.dialTimeout))
 	if err != nil {
 		return nil, err
 	}
