@@ -67,7 +67,8 @@ type Config struct {
 type Controller struct {
 	Config
 
-	reporting chan struct{} // holds one while Report works
+	reporting  chan struct{} // holds one while Report works
+	departures departures
 
 	mu       sync.Mutex // guards the rest
 	ledger   *ipam.Ledger
@@ -92,11 +93,15 @@ var _ kube.Allocator = (*Controller)(nil)
 // New returns a Controller that knows nothing yet.
 func New(c Config) *Controller {
 	return &Controller{Config: c, reporting: make(chan struct{}, 1), ledger: ipam.NewLedger(), seen: map[types.NamespacedName]time.Time{}, versions: map[ipam.Key]version{},
-		held: map[ipam.Key]string{}, others: map[netip.Addr]string{}, office: office{class: c.Class}}
+		held: map[ipam.Key]string{}, others: map[netip.Addr]string{}, office: office{class: c.Class},
+		departures: departures{linger: lingers, of: map[types.NamespacedName]*party{}}}
 }
 
 // Configure puts a new configuration in force.
 func (c *Controller) Configure(ctx context.Context, objects config.Objects) error {
+	if _, err := c.departures.settleOpen(ctx); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	snapshot, faults := config.ParseAfter(c.snapshot, objects)
 	c.snapshot = snapshot
@@ -132,6 +137,9 @@ func (c *Controller) follow(changed ipam.Changed, but types.NamespacedName) {
 
 // Service decides on one Service and writes its status when that says something else.
 func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *corev1.Service) error {
+	if err := c.departures.settle(ctx, name); err != nil {
+		return err
+	}
 	switch {
 	case s == nil:
 		c.mu.Lock()
@@ -140,11 +148,18 @@ func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *
 		if last.listed {
 			last.UID = "" // it may be too new for us to see: the API server is asked
 		}
-		return c.forget(ctx, name, last.UID, c.left(serviceHolder(name, last.UID))...)
+		return c.depart(ctx, name, last.UID, c.left(serviceHolder(name, last.UID))...)
 	case !kube.IsOurs(s, c.Class):
 		return c.giveUp(ctx, name, s)
 	}
 	decision, beside := c.decide(name, s)
+	if len(decision.Missing) > 0 {
+		if some, err := c.departures.settleOpen(ctx); err != nil {
+			return err
+		} else if some {
+			decision, beside = c.decide(name, s)
+		}
+	}
 	if decision.Foreign {
 		_ = level.Debug(c.Logger).Log("msg", "left alone", "service", name, "reason", decision.Reason, "detail", decision.Message)
 		return c.leave(ctx, s)
@@ -296,20 +311,28 @@ func (c *Controller) forget(ctx context.Context, name types.NamespacedName, uid 
 	if err := c.releaseAll(ctx, serviceHolder(name, uid), left...); err != nil {
 		return err
 	}
+	c.drop(name)
+	return nil
+}
+
+// drop has the ledger forget Services whose addresses are released.
+func (c *Controller) drop(names ...types.NamespacedName) {
 	c.mu.Lock()
-	changed := c.ledger.Tick(c.Now())
-	_, known := c.ledger.Decision(key(name))
-	changed = both(changed, c.ledger.Delete(key(name)))
+	changed, known := c.ledger.Tick(c.Now()), false
+	for _, name := range names {
+		_, was := c.ledger.Decision(key(name))
+		known = known || was
+		changed = both(changed, c.ledger.Delete(key(name)))
+		delete(c.seen, name)
+		delete(c.versions, key(name))
+		delete(c.held, key(name))
+	}
 	expiry := c.ledger.Expiry()
-	delete(c.seen, name)
-	delete(c.versions, key(name))
-	delete(c.held, key(name))
 	c.mu.Unlock()
 	if known || len(changed.Services)+len(changed.Reservations) > 0 {
-		c.follow(changed, name)
+		c.follow(changed, types.NamespacedName{})
 	}
 	if !expiry.IsZero() {
 		c.Queue.EnqueueReport(time.Until(expiry))
 	}
-	return nil
 }

@@ -1,0 +1,142 @@
+package controller
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/lanyard-lb/lanyard/internal/record"
+)
+
+const (
+	// lingers is how long the addresses of a deleted Service may stay taken, so that those of others are released by the
+	// same write.
+	lingers = 100 * time.Millisecond
+	// apart is how long nobody waits for others after such a write has failed: each is tried again at its own pace.
+	apart = 30 * time.Second
+)
+
+// departures are the Services that are gone and have not been released. It is safe for concurrent use.
+type departures struct {
+	linger time.Duration // zero: each is released by itself
+
+	mu    sync.Mutex // guards the rest, and what is in the open party
+	open  *party     // which others can join; nil: none
+	of    map[types.NamespacedName]*party
+	apart time.Time
+}
+
+// party is Services that are released together.
+type party struct {
+	names   []types.NamespacedName
+	changes []record.Change
+	hurry   chan struct{} // buffered: it is not to linger any more
+	over    chan struct{} // closed: they are released, or that has failed
+}
+
+// join adds a Service to those that are about to be released. The first one has to release them all, which is the party
+// that it gets; the others get none. Alone it is when this is no time for parties.
+func (d *departures) join(name types.NamespacedName, changes []record.Change) (led *party, alone bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.linger == 0 || time.Now().Before(d.apart) {
+		return nil, true
+	}
+	if d.open == nil {
+		d.open = &party{hurry: make(chan struct{}, 1), over: make(chan struct{})}
+		led = d.open
+	}
+	p := d.open
+	p.names, p.changes = append(p.names, name), append(p.changes, changes...)
+	d.of[name] = p
+	return led, false
+}
+
+// gather lets a party grow for a while, and closes it.
+func (d *departures) gather(ctx context.Context, p *party) {
+	select {
+	case <-time.After(d.linger):
+	case <-p.hurry:
+	case <-ctx.Done():
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.open = nil
+}
+
+// end tells those who wait for a party that it is over.
+func (d *departures) end(p *party, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, n := range p.names {
+		delete(d.of, n)
+	}
+	if len(d.of) == 0 {
+		d.of = map[types.NamespacedName]*party{} // a map that was large once stays large
+	}
+	if err != nil {
+		d.apart = time.Now().Add(apart)
+	}
+	close(p.over)
+}
+
+// settle returns when a Service is not about to be released any more, or ctx ends.
+func (d *departures) settle(ctx context.Context, name types.NamespacedName) error {
+	d.mu.Lock()
+	p := d.of[name]
+	d.mu.Unlock()
+	return p.await(ctx)
+}
+
+// settleOpen returns when those have been released that linger now, or ctx ends; some is false if there are none.
+func (d *departures) settleOpen(ctx context.Context) (some bool, _ error) {
+	d.mu.Lock()
+	p := d.open
+	d.mu.Unlock()
+	return p != nil, p.await(ctx)
+}
+
+func (p *party) await(ctx context.Context) error {
+	if p == nil {
+		return nil
+	}
+	select {
+	case p.hurry <- struct{}{}:
+	default:
+	}
+	select {
+	case <-p.over:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// depart is forget for a Service that has been deleted. When it returns, others may have been charged with it: then it is
+// done within lingers, and if it fails, the Service is asked for again.
+func (c *Controller) depart(ctx context.Context, name types.NamespacedName, uid string, left ...record.Change) error {
+	changes := append(c.releases(serviceHolder(name, uid), nil), left...)
+	if len(changes) == 0 || slices.ContainsFunc(changes, func(r record.Change) bool { return r.Gone }) {
+		return c.forget(ctx, name, uid, left...)
+	}
+	led, alone := c.departures.join(name, changes)
+	if alone {
+		return c.forget(ctx, name, uid, left...)
+	}
+	if led == nil {
+		return nil
+	}
+	c.departures.gather(ctx, led)
+	err := c.release(ctx, led.changes)
+	if err == nil {
+		c.drop(led.names...)
+	}
+	c.departures.end(led, err)
+	if err != nil {
+		c.Queue.Enqueue(led.names...)
+	}
+	return err
+}

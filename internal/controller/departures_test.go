@@ -1,0 +1,187 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/lanyard-lb/lanyard/internal/record"
+)
+
+// counted are records that count the releases of each Commit, and fail if they are to.
+type counted struct {
+	*records
+	mu       sync.Mutex
+	releases []int
+	fails    bool
+}
+
+var errBroken = errors.New("broken")
+
+func (r *counted) Commit(ctx context.Context, changes ...record.Change) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if lets := len(slices.DeleteFunc(slices.Clone(changes), func(c record.Change) bool { return !c.Let })); lets > 0 {
+		r.releases = append(r.releases, lets)
+		if r.fails {
+			return errBroken
+		}
+	}
+	return r.records.Commit(ctx, changes...)
+}
+
+// parting is a world in a bubble where deleted Services linger.
+type parting struct {
+	*world
+	counted *counted
+	wait    sync.WaitGroup
+}
+
+// inBubble runs f in a world with n Services s0, s1, ... that have all the addresses.
+func inBubble(t *testing.T, n int, f func(t *testing.T, p *parting)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.pools(fmt.Sprintf("lan: 10.0.0.0-10.0.0.%d", n-1))
+		for i := range n {
+			w.apply(fmt.Sprintf("s%d", i))
+		}
+		w.start("")
+		p := &parting{world: w, counted: &counted{records: w.records.of("")}}
+		w.controller.Records, w.controller.departures.linger = p.counted, lingers
+		w.queue = nil
+		f(t, p)
+		p.wait.Wait()
+	})
+}
+
+func (p *parting) named(name string) types.NamespacedName {
+	return types.NamespacedName{Namespace: "default", Name: name}
+}
+
+// gone tells the controller that a Service is gone, as one of its callers that do so at the same time.
+func (p *parting) gone(name string, want error) {
+	delete(p.services, p.named(name))
+	p.wait.Go(func() {
+		if err := p.controller.Service(context.Background(), p.named(name), nil); !errors.Is(err, want) {
+			p.t.Errorf("%s is gone: %v, want %v", name, err, want)
+		}
+	})
+	synctest.Wait()
+}
+
+func (p *parting) expectReleases(want ...int) {
+	p.t.Helper()
+	p.counted.mu.Lock()
+	defer p.counted.mu.Unlock()
+	if !slices.Equal(p.counted.releases, want) {
+		p.t.Errorf("released by writes of %v, want %v", p.counted.releases, want)
+	}
+}
+
+func TestDeletedTogether(t *testing.T) {
+	inBubble(t, 64, func(_ *testing.T, p *parting) {
+		for i := range 60 {
+			p.gone(fmt.Sprintf("s%d", i), nil)
+		}
+		p.expectReleases()
+		time.Sleep(lingers)
+		synctest.Wait()
+		p.expectReleases(60)
+		if _, known := p.controller.ledger.Decision(key(p.named("s59"))); known {
+			t.Error("the ledger knows a Service that is gone")
+		}
+		p.gone("s60", nil)
+		time.Sleep(lingers)
+		synctest.Wait()
+		p.expectReleases(60, 1)
+	})
+}
+
+// A Service of the same name is not decided on before the last one is released.
+func TestDeletedAndCreated(t *testing.T) {
+	inBubble(t, 4, func(t *testing.T, p *parting) {
+		p.gone("s1", nil)
+		p.gone("s2", nil)
+		began := time.Now()
+		p.apply("s2")
+		if waited := time.Since(began); waited > 0 {
+			t.Errorf("a new Service waited %v", waited)
+		}
+		p.expectReleases(2)
+		p.expect("s2", "10.0.0.1 True Assigned")
+	})
+}
+
+// An address that lingers is not refused to whom it suits.
+func TestLingeringIsHadAtOnce(t *testing.T) {
+	inBubble(t, 4, func(t *testing.T, p *parting) {
+		p.events = nil
+		p.gone("s3", nil)
+		began := time.Now()
+		p.apply("late")
+		if waited := time.Since(began); waited > 0 {
+			t.Errorf("the new Service waited %v", waited)
+		}
+		p.expect("late", "10.0.0.3 True Assigned")
+		if want := []string{"Normal Assigned"}; !slices.Equal(p.events, want) {
+			t.Errorf("events %q, want %q", p.events, want)
+		}
+	})
+}
+
+// A new configuration finds free what lingers.
+func TestConfigureEndsLingering(t *testing.T) {
+	inBubble(t, 4, func(_ *testing.T, p *parting) {
+		p.gone("s3", nil)
+		p.pools("lan: 10.0.0.0-10.0.0.2")
+		p.expectReleases(1)
+	})
+}
+
+// When releasing fails, each is asked for again, and released by itself.
+func TestReleasingFails(t *testing.T) {
+	inBubble(t, 4, func(_ *testing.T, p *parting) {
+		p.counted.fails = true
+		p.gone("s0", errBroken)
+		p.gone("s1", nil)
+		p.gone("s2", nil)
+		time.Sleep(lingers)
+		synctest.Wait()
+		if want := []types.NamespacedName{p.named("s0"), p.named("s1"), p.named("s2")}; !slices.Equal(p.queue, want) {
+			p.t.Errorf("asked for again: %v, want %v", p.queue, want)
+		}
+		p.queue = nil
+		p.gone("s1", errBroken)
+		p.counted.fails = false
+		p.gone("s0", nil)
+		p.gone("s1", nil)
+		p.gone("s2", nil)
+		p.expectReleases(3, 1, 1, 1, 1)
+		time.Sleep(apart)
+		p.gone("s3", nil)
+		p.expectReleases(3, 1, 1, 1, 1)
+	})
+}
+
+func TestLingeringEndsWithItsContext(t *testing.T) {
+	inBubble(t, 4, func(t *testing.T, p *parting) {
+		ctx, cancel := context.WithCancel(context.Background())
+		p.counted.fails = true // as it is with a context that has ended
+		p.wait.Go(func() { _ = p.controller.Service(ctx, p.named("s0"), nil) })
+		synctest.Wait()
+		began := time.Now()
+		cancel()
+		p.wait.Wait()
+		if waited := time.Since(began); waited > 0 {
+			t.Errorf("it waited %v", waited)
+		}
+	})
+}
