@@ -758,3 +758,37 @@ func TestReturningNode(t *testing.T) {
 		}
 	}
 }
+
+// TestBackAmongSome: a node that is back, and sees most of the others, may take over what another has that it does not see yet.
+// That one keeps it.
+func TestBackAmongSome(t *testing.T) {
+	one := ip("10.0.0.1")
+	f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{one}, Served: true}), audited(t, Options{})
+	f.Advertisements[0].Nodes = set("n1", "n2")
+	decide := func(members []string, connected bool, after time.Duration, want string) {
+		t.Helper()
+		f.Now, f.Members, f.Reports = f.Now.Add(after), members, maps.Clone(f.Reports)
+		own, n2 := f.Reports["n1"], f.Reports["n2"]
+		own.Interfaces = slices.Clone(own.Interfaces)
+		own.Interfaces[0].Carrier = connected
+		if n2.Claims = nil; slices.Contains(members, "n2") {
+			n2.Claims = []*Claim{{IP: one, Since: start, Phase: Announcing}}
+		}
+		f.Reports["n1"], f.Reports["n2"] = own, n2
+		if got := show(l.Decide(f)); got != want {
+			t.Errorf("among %v: %s, want %s", members, got, want)
+		}
+	}
+	all, most := []string{"n1", "n2", "n3"}, []string{"n1", "n3"}
+	decide(all, true, 0, "-")
+	decide([]string{"n1"}, false, time.Second, "-")
+	decide(most, true, time.Minute, "Announcing weak")
+	decide(all, true, recovering-1, "Pending weak to n2 (silent)")
+	decide(all, true, conceding, "-")
+	decide([]string{"n1"}, false, time.Second, "-")
+	decide(most, true, time.Minute, "Announcing weak")
+	if wake := l.Decide(f).Wake; !wake.Equal(f.Now.Add(recovering)) {
+		t.Errorf("wakes %v from now, want %v", wake.Sub(f.Now), recovering)
+	}
+	decide(most, true, recovering, "Announcing")
+}

@@ -214,7 +214,7 @@ func (p *pass) claim(a *address) {
 	if !a.memory.used {
 		o.Phase, o.probe = Pending, ProbeFirst
 	}
-	if o.Weak = p.CutOff() || p.Stood; p.Stood {
+	if o.Weak = p.Now.Sub(p.weak) < recovering; o.Weak && !p.CutOff() { // who seems dead may not have been heard yet
 		p.wake(a, p.weak.Add(recovering))
 	}
 	o.interfaces, o.rivals = a.group.interfaces(p.Self), p.rivals(a)

@@ -181,7 +181,7 @@ func (g *guest) work() bool {
 		return false
 	}
 	if f, wait := g.facts(); wait {
-		g.await(f, nil)
+		g.await(f)
 	} else {
 		g.passes++
 		g.pass(*f)

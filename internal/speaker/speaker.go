@@ -22,9 +22,12 @@ import (
 )
 
 const (
-	// settling is how long a speaker that starts waits for its peers before it decides without them: alone
-	// it would take every address for its own.
-	settling = time.Second
+	// settling is how long a speaker that starts waits for its peers before it decides without them: alone it would take
+	// every address for its own. Who comes back to the LAN waits for settlingBack: its peers have what it had, and may be
+	// a while coming, for of a neighbour whose frame is lost the kernel asks for the MAC address once a second, three
+	// times (RFC 1122, 2.3.2.1; RFC 4861, 7.2.2).
+	settling     = time.Second
+	settlingBack = 3 * time.Second
 	// parting is how long a speaker that leaves may take to hand over, and lingering how long it goes on
 	// answering for what nobody has taken until then.
 	parting   = 1500 * time.Millisecond
@@ -97,7 +100,8 @@ type Speaker struct {
 	reported   *Reporting                 // what the Reporter knows of the last pass; nil: it is not to know, or of a newer one
 	interfaces []placement.Interface
 	joined     joined
-	settled    bool // all peers have told of themselves, or were waited for long enough
+	settled    bool      // all peers have told of themselves, or were waited for long enough
+	waiting    time.Time // since when they are waited for; zero: they are not
 	leaving    bool
 	members    []string // of the last pass
 	verdicts   verdicts // of the last pass
@@ -258,7 +262,7 @@ func touch(c chan<- struct{}) {
 
 // decide makes a pass whenever something has changed, until ctx ends.
 func (s *Speaker) decide(ctx context.Context) error {
-	var settle, wake <-chan time.Time
+	var wake <-chan time.Time
 	apart := false // without an interface that works
 	for {
 		select {
@@ -269,8 +273,6 @@ func (s *Speaker) decide(ctx context.Context) error {
 		case <-s.Membership.Changed():
 		case <-s.Announcer.Changed():
 		case <-wake:
-		case <-settle:
-			s.setSettled()
 		}
 		stood, back := s.Pulse.Stood(), apart
 		if stood {
@@ -281,9 +283,9 @@ func (s *Speaker) decide(ctx context.Context) error {
 		}
 		facts, wait := s.facts()
 		if wait {
-			settle = s.await(facts, settle)
+			wake = s.await(facts)
 		} else {
-			facts.Stood, settle = stood, nil
+			facts.Stood = stood
 			wake = s.pass(*facts)
 		}
 		if stood {
@@ -292,16 +294,21 @@ func (s *Speaker) decide(ctx context.Context) error {
 	}
 }
 
-// await tells the others of our interfaces before we decide anything, and returns when to go ahead without them.
-func (s *Speaker) await(f *placement.Facts, settle <-chan time.Time) <-chan time.Time {
+// await tells the others of our interfaces before we decide anything, and returns when to look again.
+func (s *Speaker) await(f *placement.Facts) <-chan time.Time {
 	if f == nil {
 		return nil
 	}
 	s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: s.told.Claims, Leaving: f.Leaving})
-	if settle == nil {
-		settle = time.After(settling)
+	return time.After(time.Until(s.waiting.Add(s.waits())))
+}
+
+// waits is how long to wait for peers.
+func (s *Speaker) waits() time.Duration {
+	if s.passed {
+		return settlingBack
 	}
-	return settle
+	return settling
 }
 
 // linked reports whether there is an interface to announce on.
@@ -348,13 +355,22 @@ func (s *Speaker) tell(r placement.Report) {
 	s.Membership.Publish(r)
 }
 
-func (s *Speaker) setSettled() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.settled {
-		_ = level.Warn(s.Logger).Log("msg", "going ahead without all other speakers", "alive", len(s.Membership.Members()), "known", len(s.observed.Peers))
+// settle finds out whether there is nobody to wait for any more. The mutex is held.
+func (s *Speaker) settle(f *placement.Facts) {
+	switch {
+	case s.settled:
+	case s.complete(f):
+		s.settled = true
+	case !linked(s.interfaces): // nobody can come
+	case s.waiting.IsZero():
+		s.waiting = f.Now
+	case f.Now.Sub(s.waiting) >= s.waits():
+		_ = level.Warn(s.Logger).Log("msg", "going ahead without all other speakers", "alive", len(f.Members), "known", len(s.observed.Peers))
+		s.settled = true
 	}
-	s.settled = true
+	if s.settled || !linked(s.interfaces) {
+		s.waiting = time.Time{}
+	}
 }
 
 // facts joins what all sources have told. wait says that it is too early to decide; the facts are nil while a
@@ -373,7 +389,7 @@ func (s *Speaker) facts() (f *placement.Facts, wait bool) {
 		Reports: s.joined.reports(s.Membership.Reports(), s.Node, s.interfaces), Standings: s.Announcer.Standings(),
 	}
 	f.Unheard = s.neighbours.unheard(f, s.observed.Peers)
-	s.settled = s.settled || s.complete(f)
+	s.settle(f)
 	return f, !s.settled && linked(s.interfaces)
 }
 

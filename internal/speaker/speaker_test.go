@@ -109,6 +109,7 @@ type fakeSpeaker struct {
 	resyncs int
 	asked   placement.Report // what we had told when we asked the others last
 	left    bool
+	unheard string // whose report has not come here
 }
 
 type fakeAnnouncer struct{ *fakeSpeaker }
@@ -121,7 +122,9 @@ func (a fakeAnnouncer) Set(w announce.Want) error {
 	defer l.mu.Unlock()
 	before, now := l.holds[a.node], map[netip.Addr]bool{}
 	for _, an := range w.Announcements {
-		now[an.IP] = true
+		if len(an.Interfaces) > 0 {
+			now[an.IP] = true
+		}
 	}
 	l.holds[a.node] = now
 	for ip := range before {
@@ -183,7 +186,7 @@ func (m fakeMembership) Reports() map[string]placement.Report {
 	defer m.lan.mu.Unlock()
 	told := map[string]placement.Report{}
 	for _, n := range m.members {
-		if r, known := m.lan.reports[n]; known {
+		if r, known := m.lan.reports[n]; known && n != m.unheard {
 			told[n] = r
 		}
 	}
@@ -444,6 +447,91 @@ func TestStartsWithoutThoseThatNeverCome(t *testing.T) {
 		}
 		stop()
 	})
+}
+
+// sees sets who is a member for one node.
+func (l *lan) sees(node string, names ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.speakers {
+		if s.node == node {
+			s.members = names
+		}
+	}
+	l.news()
+}
+
+// hides has a report of one node not reach another, or reach it.
+func (l *lan) hides(from, of string, hidden bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.speakers {
+		if s.node == from {
+			if s.unheard = ""; hidden {
+				s.unheard = of
+			}
+		}
+	}
+	l.news()
+}
+
+// TestBackOnTheLAN: who is back takes nothing from those that it sees, or hears of, only later.
+func TestBackOnTheLAN(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		first []string // whom it sees at once
+		told  bool     // n3 has told of itself by then
+	}{{"alone", []string{"n1"}, true}, {"one of them", []string{"n1", "n2"}, true}, {"both", []string{"n1", "n2", "n3"}, false}} {
+		for late := range 6 {
+			late := time.Duration(late) * settlingBack / 5
+			t.Run(fmt.Sprint(tc.name, " for ", late), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { backOnTheLAN(t, tc.first, tc.told, late) })
+			})
+		}
+	}
+}
+
+func backOnTheLAN(t *testing.T, first []string, told bool, late time.Duration) {
+	t.Helper()
+	l := newLAN()
+	speakers := map[string]*Speaker{}
+	all := []string{"n1", "n2", "n3"}
+	for _, node := range all {
+		s, stop := l.start(t, node)
+		defer stop()
+		s.Observe(cluster(12, all...).observed())
+		speakers[node] = s
+	}
+	l.alive(all...)
+	plug := func(in bool) {
+		speakers["n1"].setInterfaces([]placement.Interface{{Name: "eth0", Index: 2, MAC: macOf("n1"), Up: true, Carrier: in, Ether: true,
+			Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.250/24")}}})
+	}
+	time.Sleep(5 * time.Second)
+	plug(false)
+	l.sees("n1", "n1")
+	l.sees("n2", "n2", "n3")
+	l.sees("n3", "n2", "n3")
+	time.Sleep(5 * time.Second)
+	before := l.String()
+	if before == "" || strings.Contains(before, "n1") {
+		t.Fatalf("while n1 has no LAN: %q", before)
+	}
+	l.hides("n1", "n3", !told)
+	l.sees("n1", first...)
+	plug(true)
+	for waited := time.Duration(0); waited < late; waited += settlingBack / 30 {
+		time.Sleep(settlingBack / 30)
+		if now := l.String(); now != before && waited < late-settlingBack/30 {
+			t.Fatalf("after %v:\n%s, was\n%s", waited, now, before)
+		}
+	}
+	l.hides("n1", "n3", false)
+	l.alive(all...)
+	time.Sleep(5 * time.Second)
+	if now := l.String(); now != before {
+		t.Errorf("in the end:\n%s, was\n%s", now, before)
+	}
 }
 
 func TestTriesAgainWhatFailed(t *testing.T) {
