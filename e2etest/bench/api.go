@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/lanyard-lb/lanyard/e2etest/lab"
 )
 
@@ -21,7 +23,7 @@ func apiCost(ctx context.Context, b *Bench) (_ []Figure, err error) {
 	}
 	c := &traffics{Site: s, b: b, meters: map[string]*meter{}, plain: map[string]*meter{}}
 	defer func() { err = errors.Join(err, c.down()) }()
-	for _, step := range []func(context.Context) error{c.start, c.create, c.edits, c.roll, c.nodes, c.restart} {
+	for _, step := range []func(context.Context) error{c.start, c.create, c.edits, c.roll, c.nodes, c.restart, c.deletes} {
 		if err := step(ctx); err != nil {
 			return c.figures, s.explain(s.explain(err, controlPlane, "controller"), s.Node(1), "speaker")
 		}
@@ -274,5 +276,25 @@ func (c *traffics) restart(ctx context.Context) error {
 	when := fmt.Sprintf("a speaker starts, %s Services: ", thousands(c.b.Services[0]))
 	c.figures = append(c.figures, Figure{Name: when + "requests", Ours: []float64{float64(sum.requests)}},
 		Figure{Name: when + "read", Unit: "kB", Ours: []float64{float64(sum.received) / 1000}})
+	return nil
+}
+
+// deletes deletes all Services, as when their namespaces go.
+func (c *traffics) deletes(ctx context.Context) error {
+	n := c.b.Services[0]
+	c.b.say("deleting %d Services", n)
+	s, err := c.during(ctx, func() error {
+		err := parallel(ctx, 0, n, func(ctx context.Context, i int) error {
+			return c.Client.CoreV1().Services(namespace).Delete(ctx, serviceName(i), metav1.DeleteOptions{})
+		})
+		if err != nil {
+			return err
+		}
+		return c.watcher.wait(ctx, 0)
+	})
+	if err != nil {
+		return err
+	}
+	c.add("Service deleted", n, s)
 	return nil
 }

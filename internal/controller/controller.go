@@ -99,7 +99,7 @@ func New(c Config) *Controller {
 
 // Configure puts a new configuration in force.
 func (c *Controller) Configure(ctx context.Context, objects config.Objects) error {
-	if _, err := c.departures.settleOpen(ctx); err != nil {
+	if _, err := c.departures.settleAll(ctx); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -154,7 +154,7 @@ func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *
 	}
 	decision, beside := c.decide(name, s)
 	if len(decision.Missing) > 0 {
-		if some, err := c.departures.settleOpen(ctx); err != nil {
+		if some, err := c.departures.settleAll(ctx); err != nil {
 			return err
 		} else if some {
 			decision, beside = c.decide(name, s)

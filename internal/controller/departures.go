@@ -25,6 +25,7 @@ type departures struct {
 
 	mu    sync.Mutex // guards the rest, and what is in the open party
 	open  *party     // which others can join; nil: none
+	last  *party     // the newest one that is not over; nil: none
 	of    map[types.NamespacedName]*party
 	apart time.Time
 }
@@ -47,7 +48,7 @@ func (d *departures) join(name types.NamespacedName, changes []record.Change) (l
 	}
 	if d.open == nil {
 		d.open = &party{hurry: make(chan struct{}, 1), over: make(chan struct{})}
-		led = d.open
+		led, d.last = d.open, d.open
 	}
 	p := d.open
 	p.names, p.changes = append(p.names, name), append(p.changes, changes...)
@@ -80,6 +81,9 @@ func (d *departures) end(p *party, err error) {
 	if err != nil {
 		d.apart = time.Now().Add(apart)
 	}
+	if d.last == p {
+		d.last = nil
+	}
 	close(p.over)
 }
 
@@ -91,10 +95,10 @@ func (d *departures) settle(ctx context.Context, name types.NamespacedName) erro
 	return p.await(ctx)
 }
 
-// settleOpen returns when those have been released that linger now, or ctx ends; some is false if there are none.
-func (d *departures) settleOpen(ctx context.Context) (some bool, _ error) {
+// settleAll returns when those have been released that are about to be now, or ctx ends; some is false if there are none.
+func (d *departures) settleAll(ctx context.Context) (some bool, _ error) {
 	d.mu.Lock()
-	p := d.open
+	p := d.last
 	d.mu.Unlock()
 	return p != nil, p.await(ctx)
 }
