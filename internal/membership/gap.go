@@ -83,8 +83,8 @@ func (s *store) asks(now time.Time, pick func([]string) []string) (letters []let
 	} else {
 		for _, m := range lacking {
 			to := m.name
-			if m.gap.asks%2 == 1 { // it didn't answer
-				to = pick(s.others())[0]
+			if others := s.others(m); m.gap.asks%2 == 1 && len(others) > 0 { // it didn't answer: somebody else
+				to = pick(others)[0]
 			}
 			letters = append(letters, letter{to, s.ask(askMsg, []record{m.record()})})
 			m.gap.ask(to, now)

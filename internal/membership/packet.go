@@ -143,11 +143,11 @@ func (s *store) successor(k itemKey) string {
 	return ""
 }
 
-// others returns the names of the live members besides us, sorted.
-func (s *store) others() []string {
+// others returns the names of the live members besides us and those given, sorted.
+func (s *store) others(but ...*memberReport) []string {
 	var names []string
 	for name, m := range s.members {
-		if m.live && m != s.own {
+		if m.live && m != s.own && !slices.Contains(but, m) {
 			names = append(names, name)
 		}
 	}

@@ -104,6 +104,30 @@ func TestBackWithAnOldReport(t *testing.T) {
 	}
 }
 
+// TestAsksSomebodyElse: where a member does not answer, another is asked for its report.
+func TestAsksSomebodyElse(t *testing.T) {
+	for _, tc := range []struct {
+		live []string
+		want []string // whom to ask for the report of b, one after the other
+	}{
+		{[]string{"b"}, []string{"b", "b", "b"}},
+		{[]string{"b", "c"}, []string{"b", "c", "b", "c"}},
+		{[]string{"b", "c", "d"}, []string{"b", "c", "b", "c"}},
+	} {
+		s := openStore("a", tc.live...)
+		for _, name := range tc.live[1:] {
+			s.hear(t, openStore(name, "a").state())
+		}
+		first := func(names []string) []string { return names }
+		for i, want := range tc.want {
+			letters, _ := s.asks(time.Now().Add(time.Duration(i+1)*askSlowly), first)
+			if len(letters) != 1 || letters[0].to != want {
+				t.Errorf("among %v, question %d: %v, want one to %s", tc.live, i, letters, want)
+			}
+		}
+	}
+}
+
 func TestDeltasAloneMakeAReport(t *testing.T) {
 	a, b := openStore("a", "b"), openStore("b", "a")
 	a.publish(reportOf(300, 1))
