@@ -99,7 +99,7 @@ func New(c Config) *Controller {
 
 // Configure puts a new configuration in force.
 func (c *Controller) Configure(ctx context.Context, objects config.Objects) error {
-	if _, err := c.departures.settleAll(ctx); err != nil {
+	if err := c.departures.settleAll(ctx); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -152,14 +152,10 @@ func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *
 	case !kube.IsOurs(s, c.Class):
 		return c.giveUp(ctx, name, s)
 	}
-	decision, beside := c.decide(name, s)
-	if len(decision.Missing) > 0 {
-		if some, err := c.departures.settleAll(ctx); err != nil {
-			return err
-		} else if some {
-			decision, beside = c.decide(name, s)
-		}
+	if err := c.departures.settleAll(ctx); err != nil {
+		return err
 	}
+	decision, beside := c.decide(name, s)
 	if decision.Foreign {
 		_ = level.Debug(c.Logger).Log("msg", "left alone", "service", name, "reason", decision.Reason, "detail", decision.Message)
 		return c.leave(ctx, s)

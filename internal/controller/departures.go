@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	// lingers is how long the addresses of a deleted Service may stay taken, so that those of others are released by the
-	// same write.
+	// lingers is how long the release of a deleted Service's addresses waits for those of others, to be made by the same write.
 	lingers = 100 * time.Millisecond
-	// apart is how long nobody waits for others after such a write has failed: each is tried again at its own pace.
+	// apart is how long nobody waits for others after a release has failed: each is tried again at its own pace.
 	apart = 30 * time.Second
 )
 
-// departures are the Services that are gone and have not been released. It is safe for concurrent use.
+// departures are the Services that are gone and have not been released. Only deletions meet them: before anything is decided,
+// they are settled. It is safe for concurrent use.
 type departures struct {
 	linger time.Duration // zero: each is released by itself
 
-	mu    sync.Mutex // guards the rest, and what is in the open party
-	open  *party     // which others can join; nil: none
-	last  *party     // the newest one that is not over; nil: none
-	of    map[types.NamespacedName]*party
-	apart time.Time
+	mu       sync.Mutex // guards the rest, and what is in the open party
+	open     *party     // which others can join; nil: none
+	underWay []*party   // all that are not over
+	of       map[types.NamespacedName]*party
+	apart    time.Time
 }
 
 // party is Services that are released together.
@@ -47,8 +47,8 @@ func (d *departures) join(name types.NamespacedName, changes []record.Change) (l
 		return nil, true
 	}
 	if d.open == nil {
-		d.open = &party{hurry: make(chan struct{}, 1), over: make(chan struct{})}
-		led, d.last = d.open, d.open
+		led = &party{hurry: make(chan struct{}, 1), over: make(chan struct{})}
+		d.open, d.underWay = led, append(d.underWay, led)
 	}
 	p := d.open
 	p.names, p.changes = append(p.names, name), append(p.changes, changes...)
@@ -69,7 +69,7 @@ func (d *departures) gather(ctx context.Context, p *party) {
 }
 
 // end tells those who wait for a party that it is over.
-func (d *departures) end(p *party, err error) {
+func (d *departures) end(p *party) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, n := range p.names {
@@ -78,13 +78,15 @@ func (d *departures) end(p *party, err error) {
 	if len(d.of) == 0 {
 		d.of = map[types.NamespacedName]*party{} // a map that was large once stays large
 	}
-	if err != nil {
-		d.apart = time.Now().Add(apart)
-	}
-	if d.last == p {
-		d.last = nil
-	}
+	d.underWay = slices.DeleteFunc(d.underWay, func(o *party) bool { return o == p })
 	close(p.over)
+}
+
+// failed notes that a release has failed.
+func (d *departures) failed() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.apart = time.Now().Add(apart)
 }
 
 // settle returns when a Service is not about to be released any more, or ctx ends.
@@ -95,12 +97,17 @@ func (d *departures) settle(ctx context.Context, name types.NamespacedName) erro
 	return p.await(ctx)
 }
 
-// settleAll returns when those have been released that are about to be now, or ctx ends; some is false if there are none.
-func (d *departures) settleAll(ctx context.Context) (some bool, _ error) {
+// settleAll returns when nobody of those is about to be released any more who are now, or ctx ends.
+func (d *departures) settleAll(ctx context.Context) error {
 	d.mu.Lock()
-	p := d.last
+	all := slices.Clone(d.underWay)
 	d.mu.Unlock()
-	return p != nil, p.await(ctx)
+	for _, p := range all {
+		if err := p.await(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *party) await(ctx context.Context) error {
@@ -119,28 +126,35 @@ func (p *party) await(ctx context.Context) error {
 	}
 }
 
-// depart is forget for a Service that has been deleted. When it returns, others may have been charged with it: then it is
-// done within lingers, and if it fails, the Service is asked for again.
+// depart is forget for a Service that has been deleted. When it returns, another call may have been charged with it: that one
+// begins within lingers, and if it fails, the Service is asked for again.
 func (c *Controller) depart(ctx context.Context, name types.NamespacedName, uid string, left ...record.Change) error {
 	changes := append(c.releases(serviceHolder(name, uid), nil), left...)
-	if len(changes) == 0 || slices.ContainsFunc(changes, func(r record.Change) bool { return r.Gone }) {
+	asks := slices.ContainsFunc(changes, func(r record.Change) bool { return r.Gone }) // and may be refused
+	if len(changes) == 0 || asks {
 		return c.forget(ctx, name, uid, left...)
 	}
 	led, alone := c.departures.join(name, changes)
-	if alone {
-		return c.forget(ctx, name, uid, left...)
-	}
-	if led == nil {
+	switch {
+	case alone:
+		err := c.forget(ctx, name, uid, left...)
+		if err != nil {
+			c.departures.failed()
+		}
+		return err
+	case led == nil:
 		return nil
 	}
 	c.departures.gather(ctx, led)
 	err := c.release(ctx, led.changes)
 	if err == nil {
 		c.drop(led.names...)
+	} else {
+		c.departures.failed()
 	}
-	c.departures.end(led, err)
+	c.departures.end(led)
 	if err != nil {
-		c.Queue.Enqueue(led.names...)
+		c.Queue.Enqueue(led.names[1:]...) // the first is tried again as its call has failed
 	}
 	return err
 }

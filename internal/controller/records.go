@@ -129,11 +129,10 @@ func (c *Controller) letGo(ctx context.Context, s *corev1.Service, d ipam.Decisi
 	return c.release(ctx, changes)
 }
 
-// release commits releases. What the ledger was denied for the sake of who has let go is to be had again.
+// release commits releases. What the ledger was denied for the sake of who has let go is to be had again, also when others
+// of the releases have failed.
 func (c *Controller) release(ctx context.Context, changes []record.Change) error {
-	if err := c.Records.Commit(ctx, changes...); err != nil {
-		return err
-	}
+	err := c.Records.Commit(ctx, changes...)
 	var changed ipam.Changed
 	c.mu.Lock()
 	for _, r := range changes {
@@ -146,7 +145,7 @@ func (c *Controller) release(ctx context.Context, changes []record.Change) error
 	if len(changed.Services)+len(changed.Reservations) > 0 {
 		c.follow(changed, types.NamespacedName{})
 	}
-	return nil
+	return err
 }
 
 // releases lets go of what an object holds by our class but for some addresses, and of all that others of its

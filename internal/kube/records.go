@@ -148,7 +148,7 @@ func (r *Records) list(ctx context.Context) (map[netip.Prefix]*v1beta1.IPAllocat
 //   - *record.HeldError: somebody else holds the address, as the API server tells at this time;
 //   - *FencedError, *record.FullError;
 //   - errors of the API server, wrapped, and that of ctx: then it is not known whether the changes of the
-//     block were made. Until a later Commit says so, a Hold may stand in the record.
+//     block were made. Until a later Commit says so, a Hold may stand in the record, and what was released, too.
 //
 // Changes that are made already are confirmed by the API server, so that a Hold that succeeds is always good
 // for a status written afterwards; only a Release of what nobody holds may cost no request at all.

@@ -213,6 +213,36 @@ func TestFailedWrites(t *testing.T) {
 	}
 }
 
+// TestFailedRelease: what may not have been released counts as held, and its release, made again, does what it says.
+func TestFailedRelease(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprint("late=", late), func(t *testing.T) {
+			s := newServer()
+			r := loaded(t, s, "w")
+			commit(t, r, record.Hold(ip("10.0.0.1"), holder("a"), "lan", noon), record.Hold(ip("10.0.0.2"), holder("b"), "lan", noon))
+			s.fault = func() (error, bool) { return errors.New("the connection broke"), late }
+			both := []record.Change{record.Release(ip("10.0.0.1"), holder("a"), noon), record.Release(ip("10.0.0.2"), holder("b"), noon)}
+			if r.Commit(t.Context(), both...) == nil {
+				t.Error("no error")
+			}
+			for _, who := range []string{"a", "b"} {
+				if held := r.HeldBy(holder(who)); len(held) != 1 || len(held[0].Holders) != 1 || !held[0].Released.IsZero() {
+					t.Errorf("%s holds %v", who, held)
+				}
+			}
+			s.fault = nil
+			commit(t, r, both...)
+			if len(r.HeldBy(holder("a")))+len(r.HeldBy(holder("b"))) > 0 {
+				t.Errorf("after the release: %s", show(r))
+			}
+			commit(t, r, record.Hold(ip("10.0.0.1"), holder("c"), "lan", noon))
+			if again := loaded(t, s, "again"); show(again) != show(r) {
+				t.Errorf("knows %s, the server has %s", show(r), show(again))
+			}
+		})
+	}
+}
+
 // TestPeople: a record that is edited or deleted by hand.
 func TestPeople(t *testing.T) {
 	s := newServer()

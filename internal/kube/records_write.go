@@ -160,7 +160,7 @@ func (s *slot) store(ctx context.Context, next record.Block) error {
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), exists && apierrors.IsNotFound(err):
 	default:
 		s.doubtful = true
-		s.term.publish(next, "")
+		s.term.publish(s.view.Doubt(next), "")
 	}
 	return fmt.Errorf("write IPAllocationRecord %s: %w", s.name, err)
 }

@@ -36,8 +36,8 @@ type Claim struct {
 	// telling which of two claims was made first, and for people. A successor named by Successor goes on with
 	// the time of its predecessor.
 	Since time.Time
-	// Weak says that the node may have missed that others took the address over: it was cut off from most
-	// of the others, or stood still.
+	// Weak says that the node may have missed that others took the address over: not long before, it was cut off from most
+	// of the others or from the LAN, or stood still.
 	Weak  bool
 	Phase Phase
 	// Rival is who else uses the address, a stranger to the cluster. Zero: nobody that the owner knows of.

@@ -763,32 +763,41 @@ func TestReturningNode(t *testing.T) {
 // That one keeps it.
 func TestBackAmongSome(t *testing.T) {
 	one := ip("10.0.0.1")
-	f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{one}, Served: true}), audited(t, Options{})
-	f.Advertisements[0].Nodes = set("n1", "n2")
-	decide := func(members []string, connected bool, after time.Duration, want string) {
-		t.Helper()
-		f.Now, f.Members, f.Reports = f.Now.Add(after), members, maps.Clone(f.Reports)
-		own, n2 := f.Reports["n1"], f.Reports["n2"]
-		own.Interfaces = slices.Clone(own.Interfaces)
-		own.Interfaces[0].Carrier = connected
-		if n2.Claims = nil; slices.Contains(members, "n2") {
-			n2.Claims = []*Claim{{IP: one, Since: start, Phase: Announcing}}
-		}
-		f.Reports["n1"], f.Reports["n2"] = own, n2
-		if got := show(l.Decide(f)); got != want {
-			t.Errorf("among %v: %s, want %s", members, got, want)
-		}
+	all, most, alone := []string{"n1", "n2", "n3"}, []string{"n1", "n3"}, []string{"n1"}
+	for name, off := range map[string][]string{"alone without the LAN": alone, "it was not away for long": most} {
+		t.Run(name, func(t *testing.T) {
+			f, l := facts(&Service{Name: "a/b", IPs: []netip.Addr{one}, Served: true}), audited(t, Options{})
+			f.Advertisements[0].Nodes = set("n1", "n2")
+			decide := func(members []string, connected bool, after time.Duration, want string) (wake time.Duration) {
+				t.Helper()
+				f.Now, f.Members, f.Reports = f.Now.Add(after), members, maps.Clone(f.Reports)
+				own, n2 := f.Reports["n1"], f.Reports["n2"]
+				own.Interfaces = slices.Clone(own.Interfaces)
+				own.Interfaces[0].Carrier = connected
+				if n2.Claims = nil; slices.Contains(members, "n2") {
+					n2.Claims = []*Claim{{IP: one, Since: start, Phase: Announcing}}
+				}
+				f.Reports["n1"], f.Reports["n2"] = own, n2
+				d := l.Decide(f)
+				if got := show(d); got != want {
+					t.Errorf("among %v: %s, want %s", members, got, want)
+				}
+				return d.Wake.Sub(f.Now)
+			}
+			decide(all, true, 0, "-")
+			decide(off, false, time.Second, "-")
+			decide(most, true, time.Minute, "Announcing weak")
+			decide(all, true, recovering-1, "Pending weak to n2 (silent)")
+			decide(all, true, conceding, "-")
+
+			f.Stood = true
+			decide(all, true, time.Minute, "-")
+			f.Stood = false
+			// n2 dies soon after.
+			if wake := decide(most, true, time.Second, "Announcing weak"); wake != recovering-time.Second {
+				t.Errorf("wakes %v later, want %v", wake, recovering-time.Second)
+			}
+			decide(most, true, recovering-time.Second, "Announcing")
+		})
 	}
-	all, most := []string{"n1", "n2", "n3"}, []string{"n1", "n3"}
-	decide(all, true, 0, "-")
-	decide([]string{"n1"}, false, time.Second, "-")
-	decide(most, true, time.Minute, "Announcing weak")
-	decide(all, true, recovering-1, "Pending weak to n2 (silent)")
-	decide(all, true, conceding, "-")
-	decide([]string{"n1"}, false, time.Second, "-")
-	decide(most, true, time.Minute, "Announcing weak")
-	if wake := l.Decide(f).Wake; !wake.Equal(f.Now.Add(recovering)) {
-		t.Errorf("wakes %v from now, want %v", wake.Sub(f.Now), recovering)
-	}
-	decide(most, true, recovering, "Announcing")
 }

@@ -81,7 +81,7 @@ func (p *pass) changed(reports []heard) bool {
 		}
 	}
 	steady := s.steady
-	s.steady = !p.Stood && !p.Leaving && !p.CutOff() && told == len(p.Reports)
+	s.steady = !p.Stood && !p.Leaving && !p.cutOff() && told == len(p.Reports)
 	switch {
 	case !s.once, !steady, !s.steady, s.cluster != p.Cluster, s.self != p.Self, !slices.Equal(s.members, p.Members):
 		return true

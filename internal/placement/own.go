@@ -45,7 +45,7 @@ type rival struct {
 // while. What such a node still announces a while after it sees somebody again it announces anew: not at once, for
 // most of it others have, and not for each who comes.
 func (p *pass) weaken() {
-	cutOff := p.CutOff()
+	cutOff := p.cutOff()
 	if p.Stood || cutOff || p.apart {
 		p.weak = p.Now
 	}
@@ -78,6 +78,11 @@ func (p *pass) weaken() {
 	if !p.regained.IsZero() {
 		p.wakeAt(p.regained.Add(recovering))
 	}
+}
+
+// cutOff reports whether Self may miss what the others do: it sees at most half of them, or is not on the LAN.
+func (p *pass) cutOff() bool {
+	return p.CutOff() || !slices.ContainsFunc(p.Reports[p.Self].Interfaces, Interface.Suitable)
 }
 
 // regain notes when one whom a node that was cut off did not see has come back.
@@ -214,7 +219,7 @@ func (p *pass) claim(a *address) {
 	if !a.memory.used {
 		o.Phase, o.probe = Pending, ProbeFirst
 	}
-	if o.Weak = p.Now.Sub(p.weak) < recovering; o.Weak && !p.CutOff() { // who seems dead may not have been heard yet
+	if o.Weak = p.Now.Sub(p.weak) < recovering; o.Weak && !p.cutOff() { // who seems dead may not have been heard yet
 		p.wake(a, p.weak.Add(recovering))
 	}
 	o.interfaces, o.rivals = a.group.interfaces(p.Self), p.rivals(a)

@@ -208,3 +208,18 @@ func (b Block) Since(old Block) iter.Seq2[Entry, Entry] {
 		}
 	}
 }
+
+// Doubt returns what is to be reckoned with while it is not known whether a write of next, in place of the block, was made:
+// who holds an address in either of them may hold it.
+func (b Block) Doubt(next Block) Block {
+	both := next.Clone()
+	for was, is := range next.Since(b) {
+		for _, h := range was.Holders {
+			if !slices.ContainsFunc(is.Holders, func(o Holding) bool { return o.Same(h.Holder) }) {
+				is.Holders, is.Released = append(slices.Clone(is.Holders), h), time.Time{}
+				both.set(is)
+			}
+		}
+	}
+	return both
+}

@@ -87,6 +87,49 @@ func TestApply(t *testing.T) {
 
 // TestClasses: a Service holds an address by one class, whose controller alone lets it go. A reservation is of
 // no class.
+// TestDoubt: while it is not known whether changes were made, who holds the address before or after them does.
+func TestDoubt(t *testing.T) {
+	a, b := service("a"), service("b")
+	young := Holder{Kind: Service, Namespace: "default", Name: "a", UID: "a-2"}
+	takeover := Hold(one, young, "lan", minute(3))
+	takeover.Replaces = "a-1"
+	for _, tc := range []struct {
+		name           string
+		before, change []Change
+		want           string
+	}{
+		{"a hold", nil, []Change{Hold(one, a, "lan", minute(1))}, "a-1@01 |"},
+		{"a release", []Change{Hold(one, a, "lan", minute(1))}, []Change{Release(one, a, minute(2))}, "a-1@01 | a@01-02"},
+		{"of one of two", []Change{Hold(one, a, "lan", minute(1)), Hold(one, b, "lan", minute(2), a)}, []Change{Release(one, a, minute(3))},
+			"b-1@02 a-1@01 | a@01-03"},
+		{"another instead", []Change{Hold(one, a, "lan", minute(1))}, []Change{Release(one, a, minute(2)), Hold(one, b, "lan", minute(2))},
+			"b-1@02 a-1@01 | a@01-02"},
+		{"a later one of its name", []Change{Hold(one, a, "lan", minute(1))}, []Change{takeover}, "a-2@03 | a@01-03"},
+		{"nothing", []Change{Hold(one, a, "lan", minute(1))}, nil, "a-1@01 |"},
+	} {
+		before := New(BlockOf(one))
+		for _, c := range tc.before {
+			if _, err := before.Apply(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		was, _ := before.Lookup(one)
+		next := before.Clone()
+		for _, c := range tc.change {
+			if _, err := next.Apply(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e, _ := before.Doubt(next).Lookup(one)
+		if got := show(e); got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+		}
+		if now, _ := before.Lookup(one); !reflect.DeepEqual(now, was) {
+			t.Errorf("%s: the block has changed", tc.name)
+		}
+	}
+}
+
 func TestClasses(t *testing.T) {
 	x := func(c Change) Change { c.Class = "x"; return c }
 	a, r := service("a"), Holder{Kind: Reservation, Namespace: "default", Name: "r", UID: "r-1"}

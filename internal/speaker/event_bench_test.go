@@ -181,7 +181,7 @@ func (g *guest) work() bool {
 		return false
 	}
 	if f, wait := g.facts(); wait {
-		g.await(f)
+		g.introduce(f)
 	} else {
 		g.passes++
 		g.pass(*f)

@@ -23,9 +23,9 @@ import (
 
 const (
 	// settling is how long a speaker that starts waits for its peers before it decides without them: alone it would take
-	// every address for its own. Who comes back to the LAN waits for settlingBack: its peers have what it had, and may be
-	// a while coming, for of a neighbour whose frame is lost the kernel asks for the MAC address once a second, three
-	// times (RFC 1122, 2.3.2.1; RFC 4861, 7.2.2).
+	// every address for its own. Who is back on the LAN waits for settlingBack, for those that it saw there before: they
+	// have what it had, and may be a while coming, for of a neighbour whose frame is lost the kernel asks for the MAC
+	// address once a second, three times (RFC 1122, 2.3.2.1; RFC 4861, 7.2.2).
 	settling     = time.Second
 	settlingBack = 3 * time.Second
 	// parting is how long a speaker that leaves may take to hand over, and lingering how long it goes on
@@ -102,6 +102,7 @@ type Speaker struct {
 	joined     joined
 	settled    bool      // all peers have told of themselves, or were waited for long enough
 	waiting    time.Time // since when they are waited for; zero: they are not
+	companions []string  // who was a member when we last had an interface to announce on; nil: we never had
 	leaving    bool
 	members    []string // of the last pass
 	verdicts   verdicts // of the last pass
@@ -278,12 +279,16 @@ func (s *Speaker) decide(ctx context.Context) error {
 		if stood {
 			s.Metrics.stood.Inc()
 		}
-		if apart = s.apart(); stood || back && !apart {
+		apart = s.apart()
+		if back = back && !apart; back {
+			s.await()
+		}
+		if stood || back {
 			s.catchUp(ctx, stood)
 		}
 		facts, wait := s.facts()
 		if wait {
-			wake = s.await(facts)
+			wake = s.introduce(facts)
 		} else {
 			facts.Stood = stood
 			wake = s.pass(*facts)
@@ -294,8 +299,15 @@ func (s *Speaker) decide(ctx context.Context) error {
 	}
 }
 
-// await tells the others of our interfaces before we decide anything, and returns when to look again.
-func (s *Speaker) await(f *placement.Facts) <-chan time.Time {
+// await begins to wait for peers.
+func (s *Speaker) await() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting = time.Now()
+}
+
+// introduce tells the others of our interfaces before we decide anything, and returns when to look again.
+func (s *Speaker) introduce(f *placement.Facts) <-chan time.Time {
 	if f == nil {
 		return nil
 	}
@@ -305,7 +317,7 @@ func (s *Speaker) await(f *placement.Facts) <-chan time.Time {
 
 // waits is how long to wait for peers.
 func (s *Speaker) waits() time.Duration {
-	if s.passed {
+	if s.companions != nil {
 		return settlingBack
 	}
 	return settling
@@ -359,7 +371,7 @@ func (s *Speaker) tell(r placement.Report) {
 func (s *Speaker) settle(f *placement.Facts) {
 	switch {
 	case s.settled:
-	case s.complete(f):
+	case s.complete(f), f.Leaving:
 		s.settled = true
 	case !linked(s.interfaces): // nobody can come
 	case s.waiting.IsZero():
@@ -439,13 +451,13 @@ func sortedByName(list []placement.Interface) []placement.Interface {
 	return own
 }
 
-// complete reports whether all speakers that the API server knows, and we are one of them, are alive and have
-// told of themselves.
+// complete reports whether all are alive and have told of themselves that are waited for: of the speakers that the API
+// server knows, and we are one of them, those that we saw on the LAN before; all, if we have not been there.
 func (s *Speaker) complete(f *placement.Facts) bool {
 	listed := slices.ContainsFunc(s.observed.Peers, func(p membership.Peer) bool { return p.Name == s.Node })
 	missing := slices.ContainsFunc(s.observed.Peers, func(p membership.Peer) bool {
 		_, told := f.Reports[p.Name]
-		return !told || !slices.Contains(f.Members, p.Name)
+		return (s.companions == nil || slices.Contains(s.companions, p.Name)) && (!told || !slices.Contains(f.Members, p.Name))
 	})
 	return listed && !missing
 }
@@ -494,7 +506,11 @@ func (s *Speaker) conclude(f placement.Facts, d placement.Decision, err error) {
 	changes := changesOf(s.verdicts, d.Verdicts)
 	s.verdicts, s.failed, s.passed = d.Verdicts, err, true
 	// Off the LAN, we are to wait for the others again when we are back: they have what we had.
-	s.settled = s.settled && linked(f.Reports[s.Node].Interfaces)
+	if linked(f.Reports[s.Node].Interfaces) {
+		s.companions = f.Members
+	} else {
+		s.settled = false
+	}
 	s.reported = nil
 	switch {
 	case s.Reporter == nil:

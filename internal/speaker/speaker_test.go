@@ -210,6 +210,9 @@ func (m fakeMembership) Resync(context.Context) error {
 	defer m.lan.mu.Unlock()
 	m.resyncs++
 	m.asked = m.lan.reports[m.node]
+	if len(m.members) < 2 && len(m.lan.reports) > 1 {
+		return errors.New("nobody answers")
+	}
 	return nil
 }
 
@@ -228,10 +231,15 @@ func macOf(node string) placement.MAC { return placement.MAC{2, 0, 0, 0, 0, node
 type oneLink string
 
 func (node oneLink) Run(ctx context.Context, changed func([]placement.Interface)) error {
-	changed([]placement.Interface{{Name: "eth0", Index: 2, MAC: macOf(string(node)), Up: true, Carrier: true, Ether: true,
-		Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.250/24")}}})
+	changed(linkOf(string(node), true))
 	<-ctx.Done()
 	return nil
+}
+
+// linkOf is the interface of a node, which may be plugged in.
+func linkOf(node string, plugged bool) []placement.Interface {
+	return []placement.Interface{{Name: "eth0", Index: 2, MAC: macOf(node), Up: true, Carrier: plugged, Ether: true,
+		Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.250/24")}}}
 }
 
 // start runs the speaker of a node; stop ends it in good order and waits.
@@ -482,8 +490,8 @@ func TestBackOnTheLAN(t *testing.T) {
 		first []string // whom it sees at once
 		told  bool     // n3 has told of itself by then
 	}{{"alone", []string{"n1"}, true}, {"one of them", []string{"n1", "n2"}, true}, {"both", []string{"n1", "n2", "n3"}, false}} {
-		for late := range 6 {
-			late := time.Duration(late) * settlingBack / 5
+		for fifths := range 7 {
+			late := time.Duration(fifths) * settlingBack / 5
 			t.Run(fmt.Sprint(tc.name, " for ", late), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { backOnTheLAN(t, tc.first, tc.told, late) })
 			})
@@ -503,12 +511,8 @@ func backOnTheLAN(t *testing.T, first []string, told bool, late time.Duration) {
 		speakers[node] = s
 	}
 	l.alive(all...)
-	plug := func(in bool) {
-		speakers["n1"].setInterfaces([]placement.Interface{{Name: "eth0", Index: 2, MAC: macOf("n1"), Up: true, Carrier: in, Ether: true,
-			Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.250/24")}}})
-	}
 	time.Sleep(5 * time.Second)
-	plug(false)
+	speakers["n1"].setInterfaces(linkOf("n1", false))
 	l.sees("n1", "n1")
 	l.sees("n2", "n2", "n3")
 	l.sees("n3", "n2", "n3")
@@ -519,10 +523,10 @@ func backOnTheLAN(t *testing.T, first []string, told bool, late time.Duration) {
 	}
 	l.hides("n1", "n3", !told)
 	l.sees("n1", first...)
-	plug(true)
+	speakers["n1"].setInterfaces(linkOf("n1", true))
 	for waited := time.Duration(0); waited < late; waited += settlingBack / 30 {
 		time.Sleep(settlingBack / 30)
-		if now := l.String(); now != before && waited < late-settlingBack/30 {
+		if now := l.String(); now != before && waited < settlingBack-settlingBack/15 {
 			t.Fatalf("after %v:\n%s, was\n%s", waited, now, before)
 		}
 	}
@@ -532,6 +536,120 @@ func backOnTheLAN(t *testing.T, first []string, told bool, late time.Duration) {
 	if now := l.String(); now != before {
 		t.Errorf("in the end:\n%s, was\n%s", now, before)
 	}
+}
+
+// TestBackWithoutTheDead: who is back does not wait for one that was not there before, though the API server lists it.
+func TestBackWithoutTheDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLAN()
+		speakers := map[string]*Speaker{}
+		for _, node := range []string{"n1", "n2"} {
+			s, stop := l.start(t, node)
+			defer stop()
+			s.Observe(cluster(4, "n1", "n2", "dead").observed())
+			speakers[node] = s
+		}
+		l.alive("n1", "n2")
+		time.Sleep(5 * time.Second)
+		before := l.String()
+		for node, s := range speakers {
+			s.setInterfaces(linkOf(node, false))
+			l.sees(node, node)
+		}
+		time.Sleep(5 * time.Second)
+		if now := l.String(); now != "" || before == "" {
+			t.Fatalf("without LAN: %q, before %q", now, before)
+		}
+		l.alive("n1", "n2")
+		for node, s := range speakers {
+			s.setInterfaces(linkOf(node, true))
+		}
+		synctest.Wait()
+		if now := l.String(); now != before {
+			t.Errorf("back: %q, before %q", now, before)
+		}
+	})
+}
+
+// TestBackAlone: who is back, and whose peers have died, announces what they had.
+func TestBackAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLAN()
+		s, stop := l.start(t, "n1")
+		defer stop()
+		s.Observe(cluster(1, "n1", "n2").observed())
+		l.alive("n1", "n2")
+		l.mu.Lock()
+		l.reports["n2"] = placement.Report{}
+		l.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		s.setInterfaces(linkOf("n1", false))
+		l.sees("n1", "n1")
+		time.Sleep(5 * time.Second)
+		s.setInterfaces(linkOf("n1", true))
+		time.Sleep(settlingBack - time.Nanosecond)
+		synctest.Wait()
+		if now := l.String(); now != "" {
+			t.Errorf("too soon: %q", now)
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if now := l.String(); now != "10.0.0.0 n1" {
+			t.Errorf("after %v: %q", settlingBack, now)
+		}
+	})
+}
+
+// TestStartsBeforeTheLAN: who has had no LAN yet does not wait as long as who comes back to it.
+func TestStartsBeforeTheLAN(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLAN()
+		s, stop := l.start(t, "n1")
+		defer stop()
+		synctest.Wait()
+		s.setInterfaces(linkOf("n1", false))
+		s.Observe(cluster(1, "n1", "dead").observed())
+		time.Sleep(time.Minute)
+		s.setInterfaces(linkOf("n1", true))
+		time.Sleep(settling - time.Nanosecond)
+		synctest.Wait()
+		if now := l.String(); now != "" {
+			t.Errorf("too soon: %q", now)
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if now := l.String(); now != "10.0.0.0 n1" {
+			t.Errorf("after %v: %q", settling, now)
+		}
+	})
+}
+
+// TestLeavesWhileItWaits: who is back, and to leave before it has heard from its peers, has nothing to wait for.
+func TestLeavesWhileItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLAN()
+		s, stop := l.start(t, "n1")
+		s.Observe(cluster(2, "n1", "n2").observed())
+		n2, stop2 := l.start(t, "n2")
+		defer stop2()
+		n2.Observe(cluster(2, "n1", "n2").observed())
+		l.alive("n1", "n2")
+		time.Sleep(5 * time.Second)
+		s.setInterfaces(linkOf("n1", false))
+		l.sees("n1", "n1")
+		l.sees("n2", "n2")
+		time.Sleep(5 * time.Second)
+		s.setInterfaces(linkOf("n1", true))
+		time.Sleep(settlingBack / 2)
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took >= parting {
+			t.Errorf("it took %v", took)
+		}
+		if now := l.String(); now != "10.0.0.0 n2, 10.0.0.1 n2" {
+			t.Errorf("afterwards: %q", now)
+		}
+	})
 }
 
 func TestTriesAgainWhatFailed(t *testing.T) {
