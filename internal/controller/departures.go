@@ -16,6 +16,8 @@ const (
 	lingers = 100 * time.Millisecond
 	// apart is how long nobody waits for others after a release has failed: each is tried again at its own pace.
 	apart = 30 * time.Second
+	// hangs is how long a release may take before nobody waits for it any more but a Service of the same name.
+	hangs = time.Second
 )
 
 // departures are the Services that are gone and have not been released. Only deletions meet them: before anything is decided,
@@ -97,14 +99,19 @@ func (d *departures) settle(ctx context.Context, name types.NamespacedName) erro
 	return p.await(ctx)
 }
 
-// settleAll returns when nobody of those is about to be released any more who are now, or ctx ends.
+// settleAll returns when nobody of those is about to be released any more who are now, or one of them hangs, or ctx ends.
 func (d *departures) settleAll(ctx context.Context) error {
 	d.mu.Lock()
 	all := slices.Clone(d.underWay)
 	d.mu.Unlock()
+	if len(all) == 0 {
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, hangs)
+	defer cancel()
 	for _, p := range all {
-		if err := p.await(ctx); err != nil {
-			return err
+		if p.await(limited) != nil {
+			return ctx.Err() // what is released late, others get late
 		}
 	}
 	return nil

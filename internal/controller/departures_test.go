@@ -172,6 +172,25 @@ func TestDecidesAfterAllReleases(t *testing.T) {
 	})
 }
 
+// A release that hangs does not keep others from what is free.
+func TestReleaseHangs(t *testing.T) {
+	inBubble(t, 4, func(t *testing.T, p *parting) {
+		slow := make(chan struct{})
+		p.counted.slow = slow
+		p.gone("s0", nil)
+		time.Sleep(lingers)
+		synctest.Wait()
+		p.pools("lan: 10.0.0.0-10.0.0.4 fd00::-fd00::4")
+		began := time.Now()
+		p.apply("late")
+		if waited := time.Since(began); waited > 4*hangs {
+			t.Errorf("it took %v", waited)
+		}
+		p.expect("late", "10.0.0.4 True Assigned")
+		close(slow)
+	})
+}
+
 // A Service of the same name is not decided on before the last one is released.
 func TestDeletedAndCreated(t *testing.T) {
 	inBubble(t, 4, func(t *testing.T, p *parting) {
