@@ -67,8 +67,8 @@ type Config struct {
 type Controller struct {
 	Config
 
-	reporting  chan struct{} // holds one while Report works
-	departures departures
+	reporting chan struct{} // holds one while Report works
+	batcher   batcher
 
 	mu       sync.Mutex // guards the rest
 	ledger   *ipam.Ledger
@@ -94,12 +94,12 @@ var _ kube.Allocator = (*Controller)(nil)
 func New(c Config) *Controller {
 	return &Controller{Config: c, reporting: make(chan struct{}, 1), ledger: ipam.NewLedger(), seen: map[types.NamespacedName]time.Time{}, versions: map[ipam.Key]version{},
 		held: map[ipam.Key]string{}, others: map[netip.Addr]string{}, office: office{class: c.Class},
-		departures: departures{linger: lingers, of: map[types.NamespacedName]*party{}}}
+		batcher: batcher{linger: lingers, of: map[types.NamespacedName]*batch{}}}
 }
 
 // Configure puts a new configuration in force.
 func (c *Controller) Configure(ctx context.Context, objects config.Objects) error {
-	if err := c.departures.settleAll(ctx); err != nil {
+	if err := c.batcher.settleAll(ctx); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -137,7 +137,7 @@ func (c *Controller) follow(changed ipam.Changed, but types.NamespacedName) {
 
 // Service decides on one Service and writes its status when that says something else.
 func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *corev1.Service) error {
-	if err := c.departures.settle(ctx, name); err != nil {
+	if err := c.batcher.settle(ctx, name); err != nil {
 		return err
 	}
 	switch {
@@ -148,11 +148,11 @@ func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *
 		if last.listed {
 			last.UID = "" // it may be too new for us to see: the API server is asked
 		}
-		return c.depart(ctx, name, last.UID, c.left(serviceHolder(name, last.UID))...)
+		return c.forgetDeleted(ctx, name, last.UID, c.left(serviceHolder(name, last.UID))...)
 	case !kube.IsOurs(s, c.Class):
 		return c.giveUp(ctx, name, s)
 	}
-	if err := c.departures.settleAll(ctx); err != nil {
+	if err := c.batcher.settleAll(ctx); err != nil {
 		return err
 	}
 	decision, beside := c.decide(name, s)

@@ -79,7 +79,7 @@ func (w *world) launch(class string) *Controller {
 	}
 	c := New(Config{Class: class, Writer: w, Records: w.records.of(class), Queue: w, Event: w.event, Metrics: metrics,
 		Logger: log.NewNopLogger(), Now: w.now})
-	c.departures.linger = 0 // calls come one after the other
+	c.batcher.linger = 0 // calls come one after the other
 	for _, s := range w.services {
 		w.Enqueue(client.ObjectKeyFromObject(s))
 	}

@@ -47,15 +47,15 @@ func (r *counted) Commit(ctx context.Context, changes ...record.Change) error {
 	return r.records.Commit(ctx, changes...)
 }
 
-// parting is a world in a bubble where deleted Services linger.
-type parting struct {
+// bubble is a world in a bubble where deleted Services linger.
+type bubble struct {
 	*world
 	counted *counted
 	wait    sync.WaitGroup
 }
 
 // inBubble runs f in a world with n Services s0, s1, ... that have all the addresses.
-func inBubble(t *testing.T, n int, f func(t *testing.T, p *parting), change ...func(*corev1.Service)) {
+func inBubble(t *testing.T, n int, f func(t *testing.T, p *bubble), change ...func(*corev1.Service)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -64,7 +64,7 @@ func inBubble(t *testing.T, n int, f func(t *testing.T, p *parting), change ...f
 			w.apply(fmt.Sprintf("s%d", i), change...)
 		}
 		w.start("")
-		p := &parting{world: w, counted: &counted{records: w.records.of("")}}
+		p := &bubble{world: w, counted: &counted{records: w.records.of("")}}
 		p.linger()
 		w.queue = nil
 		f(t, p)
@@ -73,14 +73,14 @@ func inBubble(t *testing.T, n int, f func(t *testing.T, p *parting), change ...f
 }
 
 // linger has the controller let those linger that are deleted.
-func (p *parting) linger() { p.controller.Records, p.controller.departures.linger = p.counted, lingers }
+func (p *bubble) linger() { p.controller.Records, p.controller.batcher.linger = p.counted, lingers }
 
-func (p *parting) named(name string) types.NamespacedName {
+func (p *bubble) named(name string) types.NamespacedName {
 	return types.NamespacedName{Namespace: "default", Name: name}
 }
 
 // gone tells the controller that a Service is gone, as one of its callers that do so at the same time.
-func (p *parting) gone(name string, want error) {
+func (p *bubble) gone(name string, want error) {
 	delete(p.services, p.named(name))
 	p.wait.Go(func() {
 		if err := p.controller.Service(context.Background(), p.named(name), nil); !errors.Is(err, want) {
@@ -90,7 +90,7 @@ func (p *parting) gone(name string, want error) {
 	synctest.Wait()
 }
 
-func (p *parting) expectReleases(want ...int) {
+func (p *bubble) expectReleases(want ...int) {
 	p.t.Helper()
 	p.counted.mu.Lock()
 	defer p.counted.mu.Unlock()
@@ -103,7 +103,7 @@ func TestDeletedTogether(t *testing.T) {
 	dual := func(s *corev1.Service) {
 		s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
 	}
-	inBubble(t, 64, func(_ *testing.T, p *parting) {
+	inBubble(t, 64, func(_ *testing.T, p *bubble) {
 		for i := range 60 {
 			p.gone(fmt.Sprintf("s%d", i), nil)
 		}
@@ -123,7 +123,7 @@ func TestDeletedTogether(t *testing.T) {
 		time.Sleep(lingers)
 		synctest.Wait()
 		p.expectReleases(120, 2)
-		if d := &p.controller.departures; len(d.of)+len(d.underWay) > 0 {
+		if d := &p.controller.batcher; len(d.of)+len(d.underWay) > 0 {
 			t.Errorf("remembered: %v, %v", d.of, d.underWay)
 		}
 	}, dual)
@@ -131,7 +131,7 @@ func TestDeletedTogether(t *testing.T) {
 
 // Who may be too new to be seen is asked about, by itself: somebody else's release is not to fail with it.
 func TestListedIsReleasedAlone(t *testing.T) {
-	inBubble(t, 4, func(_ *testing.T, p *parting) {
+	inBubble(t, 4, func(_ *testing.T, p *bubble) {
 		p.controller = p.launch("")
 		p.linger()
 		p.queue = nil
@@ -142,7 +142,7 @@ func TestListedIsReleasedAlone(t *testing.T) {
 
 // Nobody is decided on while any release is under way, however many there are.
 func TestDecidesAfterAllReleases(t *testing.T) {
-	inBubble(t, 4, func(t *testing.T, p *parting) {
+	inBubble(t, 4, func(t *testing.T, p *bubble) {
 		p.events = nil
 		slow := make(chan struct{})
 		p.counted.slow = slow
@@ -174,7 +174,7 @@ func TestDecidesAfterAllReleases(t *testing.T) {
 
 // A release that hangs does not keep others from what is free.
 func TestReleaseHangs(t *testing.T) {
-	inBubble(t, 4, func(t *testing.T, p *parting) {
+	inBubble(t, 4, func(t *testing.T, p *bubble) {
 		slow := make(chan struct{})
 		p.counted.slow = slow
 		p.gone("s0", nil)
@@ -193,7 +193,7 @@ func TestReleaseHangs(t *testing.T) {
 
 // A Service of the same name is not decided on before the last one is released.
 func TestDeletedAndCreated(t *testing.T) {
-	inBubble(t, 4, func(t *testing.T, p *parting) {
+	inBubble(t, 4, func(t *testing.T, p *bubble) {
 		p.gone("s1", nil)
 		p.gone("s2", nil)
 		began := time.Now()
@@ -208,7 +208,7 @@ func TestDeletedAndCreated(t *testing.T) {
 
 // An address that lingers is not refused to whom it suits.
 func TestLingeringIsHadAtOnce(t *testing.T) {
-	inBubble(t, 4, func(t *testing.T, p *parting) {
+	inBubble(t, 4, func(t *testing.T, p *bubble) {
 		p.events = nil
 		p.gone("s3", nil)
 		began := time.Now()
@@ -225,7 +225,7 @@ func TestLingeringIsHadAtOnce(t *testing.T) {
 
 // A new configuration finds free what lingers.
 func TestConfigureEndsLingering(t *testing.T) {
-	inBubble(t, 4, func(t *testing.T, p *parting) {
+	inBubble(t, 4, func(t *testing.T, p *bubble) {
 		p.gone("s3", nil)
 		if err := p.controller.Configure(t.Context(), p.objects); err != nil {
 			t.Error(err)
@@ -236,7 +236,7 @@ func TestConfigureEndsLingering(t *testing.T) {
 
 // When releasing fails, each is asked for again, and released by itself.
 func TestReleasingFails(t *testing.T) {
-	inBubble(t, 4, func(_ *testing.T, p *parting) {
+	inBubble(t, 4, func(_ *testing.T, p *bubble) {
 		p.counted.fails = true
 		p.gone("s0", errBroken)
 		p.gone("s1", nil)
@@ -247,22 +247,22 @@ func TestReleasingFails(t *testing.T) {
 			p.t.Errorf("asked for again: %v, want %v", p.queue, want)
 		}
 		p.queue = nil
-		time.Sleep(apart - 1)
+		time.Sleep(alone - 1)
 		p.gone("s1", errBroken)
-		time.Sleep(apart - 1)
+		time.Sleep(alone - 1)
 		p.counted.fails = false
 		p.gone("s0", nil)
 		p.gone("s1", nil)
 		p.gone("s2", nil)
 		p.expectReleases(3, 1, 1, 1, 1)
-		time.Sleep(apart)
+		time.Sleep(alone)
 		p.gone("s3", nil)
 		p.expectReleases(3, 1, 1, 1, 1)
 	})
 }
 
 func TestLingeringEndsWithItsContext(t *testing.T) {
-	inBubble(t, 4, func(t *testing.T, p *parting) {
+	inBubble(t, 4, func(t *testing.T, p *bubble) {
 		ctx, cancel := context.WithCancel(context.Background())
 		p.counted.fails = true // as it is with a context that has ended
 		p.wait.Go(func() { _ = p.controller.Service(ctx, p.named("s0"), nil) })
