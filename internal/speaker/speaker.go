@@ -306,12 +306,15 @@ func (s *Speaker) await() {
 	s.waiting = time.Now()
 }
 
-// introduce tells the others of our interfaces before we decide anything, and returns when to look again.
+// introduce tells the others of our interfaces before we decide anything, and returns when to look again. Who is back lets
+// them think that it has no LAN: they would leave to it what it does not take yet.
 func (s *Speaker) introduce(f *placement.Facts) <-chan time.Time {
 	if f == nil {
 		return nil
 	}
-	s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: s.told.Claims, Leaving: f.Leaving})
+	if s.companions == nil {
+		s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: s.told.Claims, Leaving: f.Leaving})
+	}
 	return time.After(time.Until(s.waiting.Add(s.waits())))
 }
 

@@ -571,6 +571,42 @@ func TestBackWithoutTheDead(t *testing.T) {
 	})
 }
 
+// TestBackIsNotReckonedWith: while who is back waits, what another has that dies goes to the third at once.
+func TestBackIsNotReckonedWith(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLAN()
+		speakers := map[string]*Speaker{}
+		all := []string{"n1", "n2", "n3"}
+		for _, node := range all {
+			s, stop := l.start(t, node)
+			defer stop()
+			s.Observe(cluster(12, all...).observed())
+			speakers[node] = s
+		}
+		l.alive(all...)
+		time.Sleep(5 * time.Second)
+		speakers["n1"].setInterfaces(linkOf("n1", false))
+		l.sees("n1", "n1")
+		l.sees("n2", "n2", "n3")
+		l.sees("n3", "n2", "n3")
+		time.Sleep(5 * time.Second)
+		l.sees("n1", "n1", "n2")
+		speakers["n1"].setInterfaces(linkOf("n1", true))
+		l.sees("n2", all...)
+		synctest.Wait()
+		l.sees("n3", "n3")
+		speakers["n3"].setInterfaces(linkOf("n3", false))
+		l.sees("n2", "n1", "n2")
+		synctest.Wait()
+		for i := range 12 {
+			ip := fmt.Sprintf("10.0.0.%d", i)
+			if who := l.owners(ip); !slices.Equal(who, []string{"n2"}) {
+				t.Errorf("%s is announced by %v", ip, who)
+			}
+		}
+	})
+}
+
 // TestBackAlone: who is back, and whose peers have died, announces what they had.
 func TestBackAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
