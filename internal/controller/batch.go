@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -16,7 +17,7 @@ const (
 	lingers = 100 * time.Millisecond
 	// alone is how long nobody waits for others after a release has failed: each is tried again at its own pace.
 	alone = 30 * time.Second
-	// hangs is how long a release may take before nobody waits for it any more but a Service of the same name.
+	// hangs is how long a batch may take before nobody waits for it any more.
 	hangs = time.Second
 )
 
@@ -36,6 +37,7 @@ type batcher struct {
 type batch struct {
 	names   []types.NamespacedName
 	changes []record.Change
+	began   time.Time
 	hurry   chan struct{} // buffered: it is not to linger any more
 	over    chan struct{} // closed: they are released, or that has failed
 }
@@ -49,7 +51,7 @@ func (q *batcher) join(name types.NamespacedName, changes []record.Change) (led 
 		return nil, false
 	}
 	if q.open == nil {
-		led = &batch{hurry: make(chan struct{}, 1), over: make(chan struct{})}
+		led = &batch{began: time.Now(), hurry: make(chan struct{}, 1), over: make(chan struct{})}
 		q.open, q.underWay = led, append(q.underWay, led)
 	}
 	b := q.open
@@ -91,45 +93,49 @@ func (q *batcher) failed() {
 	q.alone = time.Now().Add(alone)
 }
 
-// settle returns when a Service is not about to be released any more, or ctx ends.
+// settle returns when a Service is not about to be released any more, or ctx ends. It is an error, for now, if its release
+// hangs.
 func (q *batcher) settle(ctx context.Context, name types.NamespacedName) error {
 	q.mu.Lock()
 	b := q.of[name]
 	q.mu.Unlock()
-	return b.await(ctx)
-}
-
-// settleAll returns when nobody of those is about to be released any more who are now, or one of them hangs, or ctx ends.
-func (q *batcher) settleAll(ctx context.Context) error {
-	q.mu.Lock()
-	all := slices.Clone(q.underWay)
-	q.mu.Unlock()
-	if len(all) == 0 {
-		return nil
-	}
-	limited, cancel := context.WithTimeout(ctx, hangs)
-	defer cancel()
-	for _, b := range all {
-		if b.await(limited) != nil {
-			return ctx.Err() // what is released late, others get late
-		}
-	}
-	return nil
-}
-
-func (b *batch) await(ctx context.Context) error {
 	if b == nil {
 		return nil
 	}
+	over, err := b.await(ctx)
+	if err == nil && !over {
+		err = errors.New("the addresses of an earlier Service of this name are still being released")
+	}
+	return err
+}
+
+// settleAll returns when nobody of those is about to be released any more who are now, but for those whose release hangs, or
+// ctx ends. Their addresses are free late for others, too. waited is false if there are none.
+func (q *batcher) settleAll(ctx context.Context) (waited bool, _ error) {
+	q.mu.Lock()
+	all := slices.Clone(q.underWay)
+	q.mu.Unlock()
+	for _, b := range all {
+		if _, err := b.await(ctx); err != nil {
+			return true, err
+		}
+	}
+	return len(all) > 0, nil
+}
+
+// await waits until a batch is over, which is false if that hangs.
+func (b *batch) await(ctx context.Context) (over bool, _ error) {
 	select {
 	case b.hurry <- struct{}{}:
 	default:
 	}
 	select {
 	case <-b.over:
-		return nil
+		return true, nil
+	case <-time.After(time.Until(b.began.Add(hangs))):
+		return false, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/lanyard-lb/lanyard/api/v1beta1"
 	"github.com/lanyard-lb/lanyard/internal/record"
 )
 
@@ -22,6 +23,7 @@ type counted struct {
 	*records
 	mu       sync.Mutex
 	releases []int
+	holds    []string
 	fails    bool
 	slow     chan struct{} // not nil: releases wait until it is closed
 }
@@ -38,6 +40,11 @@ func (r *counted) Commit(ctx context.Context, changes ...record.Change) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, c := range changes {
+		if !c.Let {
+			r.holds = append(r.holds, c.Holder.Name+" "+c.Addr.String())
+		}
+	}
 	if lets > 0 {
 		r.releases = append(r.releases, lets)
 		if r.fails {
@@ -191,6 +198,27 @@ func TestReleaseHangs(t *testing.T) {
 	})
 }
 
+// A Service whose name is still being released is not decided on, and keeps nobody waiting.
+func TestReleaseOfTheNameHangs(t *testing.T) {
+	inBubble(t, 4, func(t *testing.T, p *bubble) {
+		slow := make(chan struct{})
+		p.counted.slow = slow
+		p.gone("s0", nil)
+		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "s0", UID: "another"}}
+		began := time.Now()
+		if err := p.controller.Service(t.Context(), p.named("s0"), s); err == nil {
+			t.Error("no error")
+		}
+		if waited := time.Since(began); waited != hangs {
+			t.Errorf("it waited %v", waited)
+		}
+		if who := p.controller.versions[key(p.named("s0"))].UID; who != "s0" {
+			t.Errorf("%s was decided on", who)
+		}
+		close(slow)
+	})
+}
+
 // A Service of the same name is not decided on before the last one is released.
 func TestDeletedAndCreated(t *testing.T) {
 	inBubble(t, 4, func(t *testing.T, p *bubble) {
@@ -217,6 +245,19 @@ func TestLingeringIsHadAtOnce(t *testing.T) {
 			t.Errorf("the new Service waited %v", waited)
 		}
 		p.expect("late", "10.0.0.3 True Assigned")
+		if want := []string{"Normal Assigned"}; !slices.Equal(p.events, want) {
+			t.Errorf("events %q, want %q", p.events, want)
+		}
+	})
+}
+
+// Nor to whom has another one and comes to ask for it.
+func TestLingeringIsHadByAskingForIt(t *testing.T) {
+	inBubble(t, 4, func(t *testing.T, p *bubble) {
+		p.events = nil
+		p.gone("s3", nil)
+		p.apply("s1", annotated(v1beta1.AnnotationAddresses, "10.0.0.3"))
+		p.expect("s1", "10.0.0.3 True Assigned")
 		if want := []string{"Normal Assigned"}; !slices.Equal(p.events, want) {
 			t.Errorf("events %q, want %q", p.events, want)
 		}
@@ -274,4 +315,22 @@ func TestLingeringEndsWithItsContext(t *testing.T) {
 			t.Errorf("it waited %v", waited)
 		}
 	})
+}
+
+// A reservation's status is written after its address has been committed, though the records say so already: that may be in
+// doubt.
+func TestReservationIsConfirmed(t *testing.T) {
+	w := newWorld(t)
+	w.pools("lan: 10.0.0.0-10.0.0.3")
+	w.start("")
+	r := &counted{records: w.records.of("")}
+	w.controller.Records = r
+	who := record.Holder{Kind: record.Reservation, Namespace: "default", Name: "r", UID: "r-r"}
+	if err := w.records.Commit(t.Context(), record.Hold(addr("10.0.0.2"), who, "lan", w.now())); err != nil {
+		t.Fatal(err)
+	}
+	w.reservation("r", v1beta1.IPReservationSpec{Addresses: []string{"10.0.0.2"}})
+	if want := []string{"r 10.0.0.2"}; !slices.Equal(r.holds, want) {
+		t.Errorf("committed %q, want %q", r.holds, want)
+	}
 }

@@ -99,7 +99,7 @@ func New(c Config) *Controller {
 
 // Configure puts a new configuration in force.
 func (c *Controller) Configure(ctx context.Context, objects config.Objects) error {
-	if err := c.batcher.settleAll(ctx); err != nil {
+	if _, err := c.batcher.settleAll(ctx); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -152,10 +152,10 @@ func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *
 	case !kube.IsOurs(s, c.Class):
 		return c.giveUp(ctx, name, s)
 	}
-	if err := c.batcher.settleAll(ctx); err != nil {
+	decision, beside, err := c.decideSettled(ctx, name, s)
+	if err != nil {
 		return err
 	}
-	decision, beside := c.decide(name, s)
 	if decision.Foreign {
 		_ = level.Debug(c.Logger).Log("msg", "left alone", "service", name, "reason", decision.Reason, "detail", decision.Message)
 		return c.leave(ctx, s)
@@ -168,6 +168,24 @@ func (c *Controller) Service(ctx context.Context, name types.NamespacedName, s *
 		return err
 	}
 	return c.letGo(ctx, s, decision, want, differs(s, want))
+}
+
+// decideSettled is decide, but a decision that is news is made when what is about to be free is.
+func (c *Controller) decideSettled(ctx context.Context, name types.NamespacedName, s *corev1.Service) (ipam.Decision, map[netip.Addr][]record.Holder, error) {
+	if len(s.Status.LoadBalancer.Ingress) == 0 {
+		if _, err := c.batcher.settleAll(ctx); err != nil {
+			return ipam.Decision{}, nil, err
+		}
+	}
+	d, beside := c.decide(name, s)
+	if d.Foreign || !differs(s, outcome(s, d, c.Now())) {
+		return d, beside, nil
+	}
+	waited, err := c.batcher.settleAll(ctx)
+	if waited {
+		d, beside = c.decide(name, s)
+	}
+	return d, beside, err
 }
 
 // decide tells the ledger of a Service. beside are, for each address assigned, those who may hold it too.

@@ -93,7 +93,7 @@ func (c *Controller) carryOut(ctx context.Context, r *v1beta1.IPReservation, fau
 	who := reservationHolder(r)
 	var changes []record.Change
 	for _, a := range decision.Assigned {
-		if e, _ := c.Records.Lookup(a.IP); !isHeldBy(e, who) {
+		if e, _ := c.Records.Lookup(a.IP); !isHeldBy(e, who) || !slices.Contains(r.Status.Held, a.IP.String()) {
 			changes = append(changes, record.Hold(a.IP, who, a.Pool, c.Now(), beside[a.IP]...))
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/lanyard-lb/lanyard/internal/sortedlist"
 )
 
-// Facts is all that a decision rests on. Nodes that hold the same facts, but for Self, Standings, Stood and
+// Facts is all that a decision rests on. Nodes that hold the same facts, but for Self, Standings, Stood, Apart and
 // Leaving, come to the same owners.
 //
 // What it refers to is shared with the elector, which tells by identity what has not changed since the last
@@ -35,6 +35,8 @@ type Facts struct {
 	// Stood says that this process has stood still since the last decision, for so long that others may have
 	// taken it for dead.
 	Stood bool `json:"-"`
+	// Apart says that Self has lost the LAN by which it knows of the others.
+	Apart bool `json:"-"`
 	// Leaving says that Self hands over what it has, and takes nothing.
 	Leaving bool `json:"-"`
 }

@@ -410,6 +410,7 @@ func (p *pass) standOne(a *address) {
 	case a.find(winner.node) != nil, winner.claim.Successor != "" && slices.Contains(p.Members, winner.claim.Successor):
 		a.memory.stranded = time.Time{}
 	case len(a.group.nodes) == 0:
+		a.memory.stranded = time.Time{}
 		return // everybody lets it go
 	case a.memory.stranded.IsZero():
 		a.memory.stranded = p.Now

@@ -770,7 +770,7 @@ func TestBackAmongSome(t *testing.T) {
 			f.Advertisements[0].Nodes = set("n1", "n2")
 			decide := func(members []string, connected bool, after time.Duration, want string) (wake time.Duration) {
 				t.Helper()
-				f.Now, f.Members, f.Reports = f.Now.Add(after), members, maps.Clone(f.Reports)
+				f.Now, f.Members, f.Apart, f.Reports = f.Now.Add(after), members, !connected, maps.Clone(f.Reports)
 				own, n2 := f.Reports["n1"], f.Reports["n2"]
 				own.Interfaces = slices.Clone(own.Interfaces)
 				own.Interfaces[0].Carrier = connected

@@ -80,10 +80,8 @@ func (p *pass) weaken() {
 	}
 }
 
-// cutOff reports whether Self may miss what the others do: it sees at most half of them, or is not on the LAN.
-func (p *pass) cutOff() bool {
-	return p.CutOff() || !slices.ContainsFunc(p.Reports[p.Self].Interfaces, Interface.Suitable)
-}
+// cutOff reports whether Self may miss what the others do: it sees at most half of them, or is apart.
+func (p *pass) cutOff() bool { return p.CutOff() || p.Apart }
 
 // regain notes when one whom a node that was cut off did not see has come back.
 func (p *pass) regain() {

@@ -85,8 +85,6 @@ func TestApply(t *testing.T) {
 	}
 }
 
-// TestClasses: a Service holds an address by one class, whose controller alone lets it go. A reservation is of
-// no class.
 // TestDoubt: while it is not known whether changes were made, who holds the address before or after them does.
 func TestDoubt(t *testing.T) {
 	a, b := service("a"), service("b")
@@ -130,6 +128,8 @@ func TestDoubt(t *testing.T) {
 	}
 }
 
+// TestClasses: a Service holds an address by one class, whose controller alone lets it go. A reservation is of
+// no class.
 func TestClasses(t *testing.T) {
 	x := func(c Change) Change { c.Class = "x"; return c }
 	a, r := service("a"), Holder{Kind: Reservation, Namespace: "default", Name: "r", UID: "r-1"}

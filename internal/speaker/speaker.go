@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
@@ -28,6 +29,8 @@ const (
 	// address once a second, three times (RFC 1122, 2.3.2.1; RFC 4861, 7.2.2).
 	settling     = time.Second
 	settlingBack = 3 * time.Second
+	// foreboding is how long before the LAN is lost others may be missed for the same reason.
+	foreboding = time.Minute
 	// parting is how long a speaker that leaves may take to hand over, and lingering how long it goes on
 	// answering for what nobody has taken until then.
 	parting   = 1500 * time.Millisecond
@@ -102,7 +105,7 @@ type Speaker struct {
 	joined     joined
 	settled    bool      // all peers have told of themselves, or were waited for long enough
 	waiting    time.Time // since when they are waited for; zero: they are not
-	companions []string  // who was a member when we last had an interface to announce on; nil: we never had
+	companions companions
 	leaving    bool
 	members    []string // of the last pass
 	verdicts   verdicts // of the last pass
@@ -264,7 +267,7 @@ func touch(c chan<- struct{}) {
 // decide makes a pass whenever something has changed, until ctx ends.
 func (s *Speaker) decide(ctx context.Context) error {
 	var wake <-chan time.Time
-	apart := false // without an interface that works
+	apart := false // from the LAN
 	for {
 		select {
 		case <-ctx.Done():
@@ -306,36 +309,49 @@ func (s *Speaker) await() {
 	s.waiting = time.Now()
 }
 
-// introduce tells the others of our interfaces before we decide anything, and returns when to look again. Who is back lets
-// them think that it has no LAN: they would leave to it what it does not take yet.
+// introduce tells the others of our interfaces before we decide anything, and returns when to look again.
 func (s *Speaker) introduce(f *placement.Facts) <-chan time.Time {
 	if f == nil {
 		return nil
 	}
-	if s.companions == nil {
-		s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: s.told.Claims, Leaving: f.Leaving})
-	}
+	s.tell(placement.Report{Interfaces: f.Reports[s.Node].Interfaces, Claims: s.told.Claims, Leaving: f.Leaving})
 	return time.After(time.Until(s.waiting.Add(s.waits())))
 }
 
 // waits is how long to wait for peers.
 func (s *Speaker) waits() time.Duration {
-	if s.companions != nil {
+	if !s.companions.none() {
 		return settlingBack
 	}
 	return settling
 }
 
-// linked reports whether there is an interface to announce on.
-func linked(interfaces []placement.Interface) bool {
-	return slices.ContainsFunc(interfaces, placement.Interface.Suitable)
+// linked reports whether this node is on the LAN, as far as its interfaces tell: the one that has the address that others
+// gossip with us by is up and has carrier. Bridges and the like, for pods, always do. Where none has that address, any will
+// do that could be announced on. The mutex is held.
+func (s *Speaker) linked() bool {
+	var own netip.Addr
+	if s.observed != nil {
+		for _, p := range s.observed.Peers {
+			if p.Name == s.Node {
+				own = p.Addr.Addr()
+			}
+		}
+	}
+	has := func(i placement.Interface) bool {
+		return slices.ContainsFunc(i.Subnets, func(p netip.Prefix) bool { return p.Addr() == own })
+	}
+	if slices.ContainsFunc(s.interfaces, has) {
+		return slices.ContainsFunc(s.interfaces, func(i placement.Interface) bool { return i.Up && i.Carrier && has(i) })
+	}
+	return slices.ContainsFunc(s.interfaces, placement.Interface.Suitable)
 }
 
-// apart reports whether none of our interfaces works.
+// apart reports whether this node is not on the LAN.
 func (s *Speaker) apart() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.interfaces != nil && !linked(s.interfaces)
+	return s.interfaces != nil && !s.linked()
 }
 
 // catchUp asks the others what we have missed, while this process stood still or had no LAN, until one tells.
@@ -376,14 +392,14 @@ func (s *Speaker) settle(f *placement.Facts) {
 	case s.settled:
 	case s.complete(f), f.Leaving:
 		s.settled = true
-	case !linked(s.interfaces): // nobody can come
+	case f.Apart: // nobody can come
 	case s.waiting.IsZero():
 		s.waiting = f.Now
 	case f.Now.Sub(s.waiting) >= s.waits():
 		_ = level.Warn(s.Logger).Log("msg", "going ahead without all other speakers", "alive", len(f.Members), "known", len(s.observed.Peers))
 		s.settled = true
 	}
-	if s.settled || !linked(s.interfaces) {
+	if s.settled || f.Apart {
 		s.waiting = time.Time{}
 	}
 }
@@ -400,12 +416,12 @@ func (s *Speaker) facts() (f *placement.Facts, wait bool) {
 	s.unread, s.due, s.news = false, merged(s.due, s.news), nil
 	f = &placement.Facts{
 		Cluster: s.observed.Cluster, Services: s.observed.Services,
-		Self: s.Node, Now: time.Now(), Members: members, Leaving: s.leaving, Known: known(s.observed.Running, s.Node),
+		Self: s.Node, Now: time.Now(), Members: members, Leaving: s.leaving, Apart: !s.linked(), Known: known(s.observed.Running, s.Node),
 		Reports: s.joined.reports(s.Membership.Reports(), s.Node, s.interfaces), Standings: s.Announcer.Standings(),
 	}
 	f.Unheard = s.neighbours.unheard(f, s.observed.Peers)
 	s.settle(f)
-	return f, !s.settled && linked(s.interfaces)
+	return f, !s.settled && !f.Apart
 }
 
 // known counts the speakers that should run, ours among them.
@@ -460,9 +476,49 @@ func (s *Speaker) complete(f *placement.Facts) bool {
 	listed := slices.ContainsFunc(s.observed.Peers, func(p membership.Peer) bool { return p.Name == s.Node })
 	missing := slices.ContainsFunc(s.observed.Peers, func(p membership.Peer) bool {
 		_, told := f.Reports[p.Name]
-		return (s.companions == nil || slices.Contains(s.companions, p.Name)) && (!told || !slices.Contains(f.Members, p.Name))
+		return (s.companions.none() || s.companions.had(p.Name)) && (!told || !slices.Contains(f.Members, p.Name))
 	})
 	return listed && !missing
+}
+
+// companions are the members that we see while we are on the LAN, and afterwards those that we saw.
+type companions struct {
+	now    []string
+	missed map[string]time.Time // others that we saw, and since when not
+	parted time.Time            // when we lost the LAN; zero: we have not
+}
+
+// none reports whether we have never been on the LAN.
+func (c *companions) none() bool { return c.now == nil }
+
+// meet takes in who is a member.
+func (c *companions) meet(members []string, at time.Time) {
+	before := c.now
+	c.now, c.parted = members, time.Time{}
+	if sameSlice(before, members) {
+		return
+	}
+	maps.DeleteFunc(c.missed, func(m string, since time.Time) bool {
+		return at.Sub(since) >= foreboding || slices.Contains(members, m)
+	})
+	for _, m := range before {
+		if !slices.Contains(members, m) {
+			c.missed = merged(c.missed, map[string]time.Time{m: at})
+		}
+	}
+}
+
+// part takes in that we are not on the LAN.
+func (c *companions) part(at time.Time) {
+	if c.parted.IsZero() {
+		c.parted = at
+	}
+}
+
+// had reports whether we saw a member when we lost the LAN, or shortly before.
+func (c *companions) had(name string) bool {
+	since, missed := c.missed[name]
+	return slices.Contains(c.now, name) || missed && c.parted.Sub(since) < foreboding
 }
 
 // pass decides, and carries the decision out: the announcer first, for others to hear of what has been done.
@@ -509,10 +565,11 @@ func (s *Speaker) conclude(f placement.Facts, d placement.Decision, err error) {
 	changes := changesOf(s.verdicts, d.Verdicts)
 	s.verdicts, s.failed, s.passed = d.Verdicts, err, true
 	// Off the LAN, we are to wait for the others again when we are back: they have what we had.
-	if linked(f.Reports[s.Node].Interfaces) {
-		s.companions = f.Members
-	} else {
+	if f.Apart {
+		s.companions.part(f.Now)
 		s.settled = false
+	} else {
+		s.companions.meet(f.Members, f.Now)
 	}
 	s.reported = nil
 	switch {
