@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
@@ -102,6 +101,8 @@ type Speaker struct {
 	due        map[string]*corev1.Service // those of them that the pass under way goes by
 	reported   *Reporting                 // what the Reporter knows of the last pass; nil: it is not to know, or of a newer one
 	interfaces []placement.Interface
+	lanFacts   lanFacts
+	onLAN      bool // what follows from it
 	joined     joined
 	settled    bool      // all peers have told of themselves, or were waited for long enough
 	waiting    time.Time // since when they are waited for; zero: they are not
@@ -326,25 +327,16 @@ func (s *Speaker) waits() time.Duration {
 	return settling
 }
 
-// linked reports whether this node is on the LAN, as far as its interfaces tell: the one that has the address that others
-// gossip with us by is up and has carrier. Bridges and the like, for pods, always do. Where none has that address, any will
-// do that could be announced on. The mutex is held.
+// linked reports whether this node is on the LAN, as far as its interfaces tell. The mutex is held.
 func (s *Speaker) linked() bool {
-	var own netip.Addr
+	l := lanFacts{interfaces: s.interfaces}
 	if s.observed != nil {
-		for _, p := range s.observed.Peers {
-			if p.Name == s.Node {
-				own = p.Addr.Addr()
-			}
-		}
+		l.cluster, l.peers = s.observed.Cluster, s.observed.Peers
 	}
-	has := func(i placement.Interface) bool {
-		return slices.ContainsFunc(i.Subnets, func(p netip.Prefix) bool { return p.Addr() == own })
+	if !l.same(s.lanFacts) {
+		s.lanFacts, s.onLAN = l, l.linked(s.Node)
 	}
-	if slices.ContainsFunc(s.interfaces, has) {
-		return slices.ContainsFunc(s.interfaces, func(i placement.Interface) bool { return i.Up && i.Carrier && has(i) })
-	}
-	return slices.ContainsFunc(s.interfaces, placement.Interface.Suitable)
+	return s.onLAN
 }
 
 // apart reports whether this node is not on the LAN.

@@ -549,34 +549,6 @@ func backOnTheLAN(t *testing.T, early time.Duration, first []string, told bool, 
 	}
 }
 
-func TestLinked(t *testing.T) {
-	gossips := netip.MustParsePrefix("10.1.0.0/24")
-	with := func(change func(eth0 *placement.Interface)) []placement.Interface {
-		list := linkOf("n1", true)
-		change(&list[1])
-		return list
-	}
-	for name, tc := range map[string]struct {
-		interfaces []placement.Interface
-		want       bool
-	}{
-		"plugged in":                  {linkOf("n1", true), true},
-		"a bridge for pods alone":     {linkOf("n1", false), false},
-		"gossip by what is no LAN":    {with(func(i *placement.Interface) { i.Ether = false }), true},
-		"down":                        {with(func(i *placement.Interface) { i.Up = false }), false},
-		"gossip by none of them":      {with(func(i *placement.Interface) { i.Carrier, i.Subnets = false, i.Subnets[:1] }), true},
-		"nor any that is up":          {with(func(i *placement.Interface) { i.Carrier, i.Subnets = false, nil })[1:], false},
-		"the LAN beside it is there":  {append(linkOf("n1", false), linkOf("n2", true)...), false},
-		"gossip by one that is there": {append(linkOf("n2", false), with(func(i *placement.Interface) { i.Subnets = []netip.Prefix{gossips} })...), true},
-	} {
-		k := cluster(0, "n1", "n2").facts()
-		s := &Speaker{Config: Config{Node: "n1"}, observed: &k, interfaces: tc.interfaces}
-		if got := s.linked(); got != tc.want {
-			t.Errorf("%s: %v", name, got)
-		}
-	}
-}
-
 // TestBackWithoutTheDead: who is back does not wait for one that was not there before, though the API server lists it.
 func TestBackWithoutTheDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
