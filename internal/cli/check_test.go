@@ -116,7 +116,7 @@ func TestCheck(t *testing.T) {
 		"nobody leads":          {func(h *healthy) { *h.lease.Spec.HolderIdentity = "" }, 1, []string{"✘ leader: nobody holds the lease"}},
 		"the leader is gone": {func(h *healthy) {
 			h.lease.Spec.RenewTime.Time = h.lease.Spec.RenewTime.Add(-time.Hour)
-		}, 1, []string{"✘ leader: the lease lanyard-controller-0123abcd of pod-1 was renewed 1h0m0s ago"}},
+		}, 1, []string{"✘ leader: the lease lanyard-controller-0123abcd of pod-1 was renewed 1h0m"}},
 		"a speaker waits": {func(h *healthy) {
 			h.daemons.Status.NumberReady = 2
 			h.pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{
