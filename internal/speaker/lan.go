@@ -1,8 +1,10 @@
 package speaker
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/lanyard-lb/lanyard/internal/iprange"
 	"github.com/lanyard-lb/lanyard/internal/membership"
@@ -50,4 +52,44 @@ func (l lanFacts) pooled(p netip.Prefix) bool {
 		return false
 	}
 	return slices.ContainsFunc(l.cluster.Pools, func(pool placement.Pool) bool { return slices.ContainsFunc(pool.Ranges, subnet.Overlaps) })
+}
+
+// companions are the members that we see while we are on the LAN, and afterwards those that we saw.
+type companions struct {
+	now    []string
+	missed map[string]time.Time // others that we saw, and since when not
+	parted time.Time            // when we lost the LAN; zero: we have not
+}
+
+// none reports whether we have never been on the LAN.
+func (c *companions) none() bool { return c.now == nil }
+
+// meet takes in who is a member.
+func (c *companions) meet(members []string, at time.Time) {
+	before := c.now
+	c.now, c.parted = members, time.Time{}
+	if sameSlice(before, members) {
+		return
+	}
+	maps.DeleteFunc(c.missed, func(m string, since time.Time) bool {
+		return at.Sub(since) >= foreboding || slices.Contains(members, m)
+	})
+	for _, m := range before {
+		if !slices.Contains(members, m) {
+			c.missed = merged(c.missed, map[string]time.Time{m: at})
+		}
+	}
+}
+
+// part takes in that we are not on the LAN.
+func (c *companions) part(at time.Time) {
+	if c.parted.IsZero() {
+		c.parted = at
+	}
+}
+
+// had reports whether we saw a member when we lost the LAN, or shortly before.
+func (c *companions) had(name string) bool {
+	since, missed := c.missed[name]
+	return slices.Contains(c.now, name) || missed && c.parted.Sub(since) < foreboding
 }

@@ -473,46 +473,6 @@ func (s *Speaker) complete(f *placement.Facts) bool {
 	return listed && !missing
 }
 
-// companions are the members that we see while we are on the LAN, and afterwards those that we saw.
-type companions struct {
-	now    []string
-	missed map[string]time.Time // others that we saw, and since when not
-	parted time.Time            // when we lost the LAN; zero: we have not
-}
-
-// none reports whether we have never been on the LAN.
-func (c *companions) none() bool { return c.now == nil }
-
-// meet takes in who is a member.
-func (c *companions) meet(members []string, at time.Time) {
-	before := c.now
-	c.now, c.parted = members, time.Time{}
-	if sameSlice(before, members) {
-		return
-	}
-	maps.DeleteFunc(c.missed, func(m string, since time.Time) bool {
-		return at.Sub(since) >= foreboding || slices.Contains(members, m)
-	})
-	for _, m := range before {
-		if !slices.Contains(members, m) {
-			c.missed = merged(c.missed, map[string]time.Time{m: at})
-		}
-	}
-}
-
-// part takes in that we are not on the LAN.
-func (c *companions) part(at time.Time) {
-	if c.parted.IsZero() {
-		c.parted = at
-	}
-}
-
-// had reports whether we saw a member when we lost the LAN, or shortly before.
-func (c *companions) had(name string) bool {
-	since, missed := c.missed[name]
-	return slices.Contains(c.now, name) || missed && c.parted.Sub(since) < foreboding
-}
-
 // pass decides, and carries the decision out: the announcer first, for others to hear of what has been done.
 // The channel tells when to pass again.
 func (s *Speaker) pass(f placement.Facts) (wake <-chan time.Time) {
