@@ -109,7 +109,8 @@ func (r *Records) Lookup(a netip.Addr) (record.Entry, bool) {
 }
 
 // HeldBy returns the entries of the addresses that an object of that name holds, whatever its UID, in the
-// order of the addresses. A Hold whose Commit failed without being refused counts as held, a Release as not made. It asks nobody.
+// order of the addresses. A Hold whose Commit failed without being refused counts as held, a Release as not made.
+// It asks nobody.
 func (r *Records) HeldBy(holder record.Holder) []record.Entry {
 	t := r.current()
 	if t == nil {
