@@ -24,7 +24,7 @@ var may = map[string][]string{
 	"internal/config":                {"internal/iprange", "internal/ipam", "internal/placement", "api/v1beta1", "k8s.io/apimachinery", "k8s.io/api/core"},
 	"internal/announce":              {"internal/placement"},
 	"internal/announce/announcetest": {"internal/announce", "internal/placement"},
-	"internal/announce/layer2": {"internal/announce", "internal/placement", "github.com/mdlayher/", "golang.org/x/net", "golang.org/x/sync",
+	"internal/announce/layer2": {"internal/announce", "internal/placement", "github.com/cilium/ebpf", "github.com/mdlayher/", "golang.org/x/net", "golang.org/x/sync",
 		"golang.org/x/sys", "github.com/go-kit/log"},
 	"internal/link":       {"internal/placement", "github.com/vishvananda/netlink", "golang.org/x/sync", "golang.org/x/sys", "github.com/go-kit/log"},
 	"internal/membership": {"internal/placement", "github.com/hashicorp/memberlist", "golang.org/x/sync", "github.com/go-kit/log"},

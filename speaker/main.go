@@ -41,6 +41,7 @@ type options struct {
 	notReadyAfter time.Duration
 	refresh       time.Duration
 	recheck       time.Duration
+	inKernel      bool
 }
 
 func main() {
@@ -64,6 +65,7 @@ func (o *options) add(set *pflag.FlagSet) *daemon.Flags {
 	set.DurationVar(&o.notReadyAfter, "node-not-ready-after", 0, "how long a node may be NotReady before others come first, although its speaker is alive; 0: for ever")
 	set.DurationVar(&o.refresh, "announce-refresh", 0, "how often each address is announced anew although nothing has changed, for switches that forget; 0: never")
 	set.DurationVar(&o.recheck, "conflict-recheck", 30*time.Second, "how often an address is probed again that a stranger on the LAN uses")
+	set.BoolVar(&o.inKernel, "answer-in-kernel", true, "let the kernel answer plain ARP requests and neighbour solicitations, by eBPF, where it can: with Linux 6.6, CAP_BPF and CAP_NET_ADMIN; otherwise this process answers")
 	return &o.Flags
 }
 
@@ -97,14 +99,15 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 		return err
 	}
 	bind, _ := netip.ParseAddrPort(o.gossipBind)
-	pulse := speaker.NewPulse()
+	inKernel, lend := o.answerInKernel(logger)
+	pulse := speaker.NewPulse(lend)
 	s := speaker.New(speaker.Config{
 		Node:       o.nodeName,
 		Class:      o.LBClass,
 		PreferIPv6: bind.Addr().Is6(),
 		StateDir:   o.stateDir,
 		Options:    options,
-		Announcer:  layer2.New(layer2.Config{Logger: logger, Metrics: metrics, Awake: pulse.Awake, Refresh: o.refresh}),
+		Announcer:  layer2.New(layer2.Config{Logger: logger, Metrics: metrics, InKernel: inKernel, Awake: pulse.Awake, Refresh: o.refresh}),
 		Pulse:      pulse,
 		Membership: gossip,
 		Links:      link.New(logger),
@@ -127,6 +130,21 @@ func (o *options) run(ctx context.Context, logger log.Logger) error {
 		})
 	}
 	return group.Wait()
+}
+
+// answerInKernel returns what answers in the kernel, and what is to be told how long it may, or nil where that is not wanted or
+// not possible.
+func (o *options) answerInKernel(logger log.Logger) (k *layer2.InKernel, lend func(until time.Time)) {
+	if !o.inKernel {
+		return nil, nil
+	}
+	k, err := layer2.NewInKernel()
+	if err != nil {
+		_ = level.Info(logger).Log("msg", "requests are not answered in the kernel, but by this process", "err", err)
+		return nil, nil
+	}
+	_ = level.Info(logger).Log("msg", "requests are answered in the kernel")
+	return k, k.AnswerUntil
 }
 
 func (o *options) options() (placement.Options, error) {

@@ -40,10 +40,12 @@ type Daemon struct {
 	Env       map[string]string `json:"env"`
 	Account   string            `json:"account"`   // the service account whose rights it has
 	Privilege lab.Privilege     `json:"privilege"` // see lab.Privilege
-	Files     map[string]string `json:"files"`     // to write into Dir, by name
-	Ready     string            `json:"ready"`     // URL that its host gets with status 200 once it is ready; empty: none
-	Pprof     string            `json:"pprof"`     // URL of its profiles on its host, as net/http/pprof serves them; empty: none
-	Pod       *Pod              `json:"pod"`       // to record for it; nil: none
+	// InKernel is the privilege with which a speaker has the kernel answer requests; empty: it does not do that.
+	InKernel lab.Privilege     `json:"inKernel"`
+	Files    map[string]string `json:"files"` // to write into Dir, by name
+	Ready    string            `json:"ready"` // URL that its host gets with status 200 once it is ready; empty: none
+	Pprof    string            `json:"pprof"` // URL of its profiles on its host, as net/http/pprof serves them; empty: none
+	Pod      *Pod              `json:"pod"`   // to record for it; nil: none
 	// Members is the series of a speaker's metrics, at port 7472 of its host, that tells how many speakers it sees; empty: none
 	// does.
 	Members string `json:"members"`
@@ -122,9 +124,11 @@ func parse(raw []byte) (*Implementation, error) {
 	for name, d := range map[string]Daemon{"controller": i.Controller, "speaker": i.Speaker} {
 		need(name+".binary", d.Binary)
 		need(name+".account", d.Account)
-		known := []lab.Privilege{lab.AsRoot, lab.AsNobody, lab.AsNobodyNetRaw, lab.AsRootNetRaw}
-		if !slices.Contains(known, d.Privilege) {
-			faults = append(faults, fmt.Errorf("%s.privilege is %q; want one of %q", name, d.Privilege, known))
+		known := []lab.Privilege{lab.AsRoot, lab.AsNobody, lab.AsNobodyNetRaw, lab.AsNobodyInKernel, lab.AsRootNetRaw}
+		for field, privilege := range map[string]lab.Privilege{"privilege": d.Privilege, "inKernel": d.InKernel} {
+			if !slices.Contains(known, privilege) {
+				faults = append(faults, fmt.Errorf("%s.%s is %q; want one of %q", name, field, privilege, known))
+			}
 		}
 	}
 	if gone := i.Speaker.Gone; gone != "" {

@@ -45,10 +45,11 @@ type replies struct {
 	watcher    *watcher
 	speaker    *lab.Process
 	controller *lab.Process
-	loop       netip.Addr      // what the bare loop answers for
-	held       [2][]netip.Addr // of the Services, IPv4 first
-	first      [2]float64      // p50 of spaced requests with one address
-	restless   bool            // the speaker has not come to rest, and is measured all the same
+	loop       netip.Addr         // what the bare loop answers for
+	held       [2][]netip.Addr    // of the Services, IPv4 first
+	first      map[string]float64 // p50 of spaced requests with one address, by what it is of
+	how        string             // the implementation answers: "" or inKernel
+	restless   bool               // the speaker has not come to rest, and is measured all the same
 	faults     []error
 	figures    []Figure
 }
@@ -59,7 +60,7 @@ func replyLatency(ctx context.Context, b *Bench) (_ []Figure, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Down()) }()
-	r := &replies{Site: s, b: b, loop: netip.MustParseAddr("10.78.255.1")}
+	r := &replies{Site: s, b: b, loop: netip.MustParseAddr("10.78.255.1"), first: map[string]float64{}}
 	steps := []func(context.Context) error{
 		r.start,
 		func(ctx context.Context) error { return r.hold(ctx, 0, 1) },
@@ -137,6 +138,54 @@ func (r *replies) hold(ctx context.Context, from, n int) error {
 	if err := r.list(ctx, n); err != nil {
 		return err
 	}
+	if err := r.answerFor(ctx); err != nil {
+		return err
+	}
+	if err := r.rest(ctx, n-from); err != nil {
+		return err
+	}
+	if err := r.allLatencies(ctx); err != nil || r.Implementation.Speaker.InKernel == "" {
+		return err
+	}
+	if err := r.restartSpeaker(ctx, inKernel, n); err != nil {
+		return err
+	}
+	if err := r.allLatencies(ctx); err != nil {
+		return err
+	}
+	return r.restartSpeaker(ctx, "", n)
+}
+
+// inKernel is how a speaker answers that has the kernel do so.
+const inKernel = " in the kernel"
+
+// restartSpeaker has the speaker answer otherwise than before for the addresses of n Services.
+func (r *replies) restartSpeaker(ctx context.Context, how string, n int) error {
+	if err := r.speaker.Term(); err != nil {
+		return err
+	}
+	if _, err := r.speaker.Wait(ctx); err != nil {
+		return err
+	}
+	r.how, r.speaker.Privilege = how, r.Implementation.Speaker.Privilege
+	if how == inKernel {
+		r.speaker.Privilege = r.Implementation.Speaker.InKernel
+	}
+	if err := r.speaker.Restart(); err != nil {
+		return err
+	}
+	r.b.say("the speaker starts again, and answers%s", how)
+	if err := r.WaitReady(ctx, r.Node(1), r.Implementation.Speaker, time.Minute); err != nil {
+		return err
+	}
+	if err := r.answerFor(ctx); err != nil {
+		return err
+	}
+	return r.rest(ctx, n)
+}
+
+// answerFor waits until some of the held addresses are answered for.
+func (r *replies) answerFor(ctx context.Context) error {
 	for _, ips := range r.held {
 		for _, ip := range []netip.Addr{ips[0], ips[len(ips)/2], ips[len(ips)-1]} {
 			if err := r.answered(ctx, ip.String()); err != nil {
@@ -144,9 +193,10 @@ func (r *replies) hold(ctx context.Context, from, n int) error {
 			}
 		}
 	}
-	if err := r.rest(ctx, n-from); err != nil {
-		return err
-	}
+	return nil
+}
+
+func (r *replies) allLatencies(ctx context.Context) error {
 	for _, ips := range r.held {
 		if err := r.latencies(ctx, ips); err != nil {
 			return err
@@ -225,7 +275,8 @@ func (r *replies) latencies(ctx context.Context, ips []netip.Addr) error {
 		if err != nil {
 			return err
 		}
-		if err := r.add(fmt.Sprintf("%s reply, %s held, a request %s", protocols[f], thousands(len(ips)), pace.name), got, pace.goal); err != nil {
+		reply := protocols[f] + " reply" + r.how
+		if err := r.add(fmt.Sprintf("%s, %s held, a request %s", reply, thousands(len(ips)), pace.name), got, pace.goal); err != nil {
 			return err
 		}
 		if pace.pause == 0 {
@@ -233,11 +284,11 @@ func (r *replies) latencies(ctx context.Context, ips []netip.Addr) error {
 		}
 		p50 := Percentile(got[1].micros, 50)
 		if len(ips) == 1 {
-			r.first[f] = p50
+			r.first[reply] = p50
 			continue
 		}
-		r.note(Figure{Name: fmt.Sprintf("%s reply, %s held, beside 1 held, p50", protocols[f], thousands(len(ips))), Unit: "µs",
-			Ours: []float64{p50}, Limit: []float64{r.first[f]}, Of: "the same with 1 held", Goal: Goal{Ratio: 1.2}})
+		r.note(Figure{Name: fmt.Sprintf("%s, %s held, beside 1 held, p50", reply, thousands(len(ips))), Unit: "µs",
+			Ours: []float64{p50}, Limit: []float64{r.first[reply]}, Of: "the same with 1 held", Goal: Goal{Ratio: 1.2}})
 	}
 	return nil
 }

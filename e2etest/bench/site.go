@@ -188,7 +188,7 @@ func (s *Site) write(v Values, d Daemon) error {
 		}
 		owned = append(owned, path)
 	}
-	if d.Privilege != lab.AsNobody && d.Privilege != lab.AsNobodyNetRaw {
+	if !strings.HasPrefix(string(d.Privilege), string(lab.AsNobody)) {
 		return nil
 	}
 	for _, path := range owned {

@@ -45,6 +45,8 @@ type Options struct {
 	NoCluster bool
 	// NodeGracePeriod is how long after its last sign of life a node turns NotReady; 0 means 10 s.
 	NodeGracePeriod time.Duration
+	// InKernel gives speakers the capabilities with which they have the kernel answer.
+	InKernel bool
 	// ProductDir holds controller and speaker; empty means $LANYARD_BIN, or bin in the repository. The lab's own programs
 	// are always those in bin.
 	ProductDir string

@@ -12,8 +12,8 @@ import (
 
 // testPrivileges reads from the kernel what processes may do.
 func testPrivileges(t *testing.T, l *lab.Lab) {
-	const none, netRaw = "0000000000000000", "0000000000002000"
-	for privilege, want := range map[lab.Privilege]string{lab.AsNobody: none, lab.AsNobodyNetRaw: netRaw} {
+	const none, netRaw, inKernel = "0000000000000000", "0000000000002000", "0000008000003000"
+	for privilege, want := range map[lab.Privilege]string{lab.AsNobody: none, lab.AsNobodyNetRaw: netRaw, lab.AsNobodyInKernel: inKernel} {
 		p, err := l.Start("n1", lab.ProcessOptions{Name: "sleep-" + string(privilege), Path: "/bin/sleep", Args: []string{"60"}, Privilege: privilege})
 		must(t, err)
 		// Between fork and exec the child is still a copy of the parent.

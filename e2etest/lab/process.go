@@ -23,6 +23,8 @@ const (
 	AsNobody Privilege = "nobody"
 	// AsNobodyNetRaw is the same, with CAP_NET_RAW alone.
 	AsNobodyNetRaw Privilege = "nobody+net_raw"
+	// AsNobodyInKernel is what a speaker needs to have the kernel answer.
+	AsNobodyInKernel Privilege = "nobody+net_raw+net_admin+bpf"
 	// AsRootNetRaw is uid 0 with CAP_NET_RAW alone: a container that may not gain privileges gets a capability no other way.
 	AsRootNetRaw Privilege = "root+net_raw"
 )

@@ -30,8 +30,8 @@ func (l *Lab) StartController(ctx context.Context, host, name string, extraArgs 
 	return l.ground.startController(ctx, host, name, extraArgs)
 }
 
-// StartSpeaker starts a speaker on a node with CAP_NET_RAW alone, gossiping on the node's IPv4 address, with debug logs.
-// Later flags win. When it returns the speaker runs with these flags; it need not be ready.
+// StartSpeaker starts a speaker on a node with CAP_NET_RAW alone, or what Options.InKernel adds, gossiping on the node's IPv4
+// address, with debug logs. Later flags win. When it returns the speaker runs with these flags; it need not be ready.
 func (l *Lab) StartSpeaker(ctx context.Context, node string, extraArgs ...string) (*Process, error) {
 	return l.ground.startSpeaker(ctx, node, extraArgs)
 }
@@ -93,8 +93,12 @@ func (l *own) startSpeaker(ctx context.Context, node string, extraArgs []string)
 	args := append([]string{"--kubeconfig=" + l.accountPath(SpeakerService), "--namespace=" + Namespace, "--log-level=debug",
 		"--node-name=" + node, fmt.Sprintf("--gossip-bind-address=%s:%d", l.Host(node).Addr4(), GossipPort),
 		"--state-dir=" + dir}, extraArgs...)
+	privilege := AsNobodyNetRaw
+	if l.opts.InKernel {
+		privilege = AsNobodyInKernel
+	}
 	return l.startProduct(ctx, node, ProcessOptions{Name: "speaker", Path: filepath.Join(l.opts.ProductDir, "speaker"), Args: args,
-		Privilege: AsNobodyNetRaw, Env: []string{"NODE_NAME=" + node, "POD_NAME=" + SpeakerService + "-" + node}})
+		Privilege: privilege, Env: []string{"NODE_NAME=" + node, "POD_NAME=" + SpeakerService + "-" + node}})
 }
 
 // accountPath is the kubeconfig of one of the product's service accounts, which InstallProduct wrote.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -84,14 +85,23 @@ func startIn(job spawn, privilege Privilege) error {
 	if privilege != AsRoot {
 		attr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
-	if privilege == AsNobodyNetRaw {
-		attr.AmbientCaps = []uintptr{unix.CAP_NET_RAW}
-	}
+	attr.AmbientCaps = privilege.capabilities()
 	job.cmd.SysProcAttr = attr
 	return job.cmd.Start()
 }
 
 const nobody = 65534
+
+// capabilities that an ordinary user is given.
+func (p Privilege) capabilities() []uintptr {
+	switch p {
+	case AsNobodyNetRaw:
+		return []uintptr{unix.CAP_NET_RAW}
+	case AsNobodyInKernel:
+		return []uintptr{unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_BPF}
+	}
+	return nil
+}
 
 // dropPrivileges takes from the calling thread, for good, what its children must not have: all of the bounding set but
 // what the privilege names, and the chance to gain by exec. What the thread itself holds it keeps, to enter namespaces.
@@ -103,7 +113,7 @@ func dropPrivileges(privilege Privilege) error {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
 	for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
-		if c == unix.CAP_NET_RAW && privilege == AsNobodyNetRaw {
+		if slices.Contains(privilege.capabilities(), c) {
 			continue
 		}
 		// EINVAL: this kernel is older than the capability.

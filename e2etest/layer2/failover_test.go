@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -27,6 +30,41 @@ func TestFailover(t *testing.T) {
 	t.Run("rolling restart", s.rollingRestart)
 	t.Run("API server away for a minute", s.withoutAPIServer)
 	t.Run("API server comes and goes", s.unsteadyAPIServer)
+}
+
+// TestFailoverInKernel does what matters to it where the kernel answers for the speakers: nothing answers for one that stands
+// still or is gone.
+func TestFailoverInKernel(t *testing.T) {
+	c := serve(t, lab.Options{Nodes: 3, Clients: 3, InKernel: true})
+	s := setStage(t, c)
+	for _, node := range c.Others(s.backendNode()) {
+		c.answersInKernel(t, node)
+	}
+	t.Run("unplugged", s.unplug)
+	t.Run("speaker killed", s.kill)
+	t.Run("speaker frozen", s.freeze)
+	t.Run("speaker terminated", s.terminate)
+	t.Run("rolling restart", s.rollingRestart)
+}
+
+// answersInKernel waits until the kernel tells that the node's speaker has it answer for both families.
+func (c *cluster) answersInKernel(t *testing.T, node string) {
+	t.Helper()
+	eventually(t, patience, func() error {
+		files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", c.Speaker(node).PID()))
+		must(t, err)
+		programs := 0
+		for _, file := range files {
+			info, err := os.ReadFile(file)
+			if err == nil && regexp.MustCompile(`(?m)^link_type:\s+tcx$`).Match(info) {
+				programs++
+			}
+		}
+		if programs < 2 {
+			return fmt.Errorf("the speaker of %s has %d programs on its interfaces, want 2", node, programs)
+		}
+		return nil
+	})
 }
 
 // stage is what the failover tests play on: six Services of two addresses each that two of the nodes may own, and one
@@ -199,7 +237,7 @@ func (s *stage) kill(t *testing.T) {
 }
 
 // freeze stops the victim's speaker in its tracks, sockets open, and lets it go on when its addresses are elsewhere and
-// questions for them wait in its sockets. It must not answer a single one.
+// questions for them wait in its sockets. It must not answer a single one, and nor must its kernel for it.
 func (s *stage) freeze(t *testing.T) {
 	w := s.watch(t)
 	speaker := s.Speaker(s.victim)
@@ -208,10 +246,10 @@ func (s *stage) freeze(t *testing.T) {
 	must(t, speaker.Freeze())
 	w.moved(t)
 	w.answered(t, "frozen")
-	owners := s.Owners(t, s.ips...)
+	owners, gone := s.Owners(t, s.ips...), time.Now()
+	defer func() { w.said.unclaimed(t, s.victim, gone, s.ips...) }() // whatever else is wrong
 	s.pester(t, w.said)
 	thawed := time.Now()
-	defer func() { w.said.unclaimed(t, s.victim, thawed, s.ips...) }() // whatever else is wrong
 	must(t, speaker.Thaw())
 	w.stays(t, owners)
 	if _, err := w.said.Wait(within(t, 5*time.Second), func(f lab.Frame) bool {

@@ -122,7 +122,7 @@ func newHall(tb testing.TB, services int, policy corev1.ServiceExternalTrafficPo
 		}
 		dir := tb.TempDir()
 		g := &guest{hall: h, news: make(chan struct{}, 1), wire: make(chan struct{}, 1), state: keeper{path: filepath.Join(dir, stateFile)}}
-		g.Speaker = New(Config{Node: node, Metrics: metrics, Announcer: guestAnnouncer{g}, Membership: g, Pulse: NewPulse(), StateDir: dir,
+		g.Speaker = New(Config{Node: node, Metrics: metrics, Announcer: guestAnnouncer{g}, Membership: g, Pulse: NewPulse(nil), StateDir: dir,
 			Reporter: NewReporter(ReporterConfig{Logger: log.NewNopLogger(), Metrics: metrics}), Logger: log.NewNopLogger()})
 		h.guests = append(h.guests, g)
 		g.setInterfaces([]placement.Interface{{Name: "eth0", Index: 2, MAC: macOf(node), Up: true, Carrier: true, Ether: true,

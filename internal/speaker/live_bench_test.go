@@ -88,7 +88,7 @@ func BenchmarkLife(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		pulse := NewPulse()
+		pulse := NewPulse(nil)
 		s := New(Config{Node: peers[i].Name, Metrics: metrics, Membership: g, Pulse: pulse, StateDir: b.TempDir(), Logger: log.NewNopLogger(),
 			Announcer: layer2.New(layer2.Config{Network: void{}, Metrics: metrics, Awake: pulse.Awake}),
 			NodeEvent: func(_, _, _, _, _ string) {},

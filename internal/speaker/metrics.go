@@ -130,6 +130,15 @@ func (m *Metrics) Answered(ifi string, ip netip.Addr) {
 	m.frames.WithLabelValues(ifi, family(ip), "answered").Inc()
 }
 
+// AnsweredInKernel counts answers that the kernel gave for this node.
+func (m *Metrics) AnsweredInKernel(ifi string, is6 bool, n uint64) {
+	family := "IPv4"
+	if is6 {
+		family = "IPv6"
+	}
+	m.frames.WithLabelValues(ifi, family, "answered").Add(float64(n))
+}
+
 // Announced counts an unsolicited announcement.
 func (m *Metrics) Announced(ifi string, ip netip.Addr) {
 	if since, waited := m.waiting.forget(ip); waited {

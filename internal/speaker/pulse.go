@@ -16,14 +16,21 @@ const (
 // Pulse notices that this process stood still: frozen, or without a processor. From then on it is not awake,
 // and answers nothing, until GoOn is called: others may have its addresses by now.
 type Pulse struct {
+	lend     func(until time.Time)
 	start    time.Time
 	last     atomic.Int64 // when it was seen to run last, since start
 	held     atomic.Bool  // it stood still, and has not caught up
 	standing chan struct{}
 }
 
-// NewPulse returns a Pulse. It starts nothing.
-func NewPulse() *Pulse { return &Pulse{start: time.Now(), standing: make(chan struct{}, 1)} }
+// NewPulse returns a Pulse. It starts nothing. Who answers for this process calls for lend: until then it is awake, even if it
+// does nothing more. Nil: nobody does.
+func NewPulse(lend func(until time.Time)) *Pulse {
+	if lend == nil {
+		lend = func(time.Time) {}
+	}
+	return &Pulse{lend: lend, start: time.Now(), standing: make(chan struct{}, 1)}
+}
 
 // Awake reports whether the process has been running without a break, or has caught up with what it missed.
 // It is quick, and safe for concurrent use.
@@ -56,7 +63,7 @@ func (p *Pulse) GoOn() { p.held.Store(len(p.standing) > 0) }
 func (p *Pulse) Run(ctx context.Context) error {
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
-	p.last.Store(int64(time.Since(p.start)))
+	p.run()
 	for {
 		select {
 		case <-ctx.Done():
@@ -73,5 +80,14 @@ func (p *Pulse) beat() {
 		p.held.Store(true)
 		touch(p.standing)
 	}
-	p.last.Store(int64(time.Since(p.start)))
+	p.run()
+}
+
+// run takes note that the process runs now.
+func (p *Pulse) run() {
+	now := time.Since(p.start)
+	p.last.Store(int64(now))
+	if !p.held.Load() {
+		p.lend(p.start.Add(now + stall))
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -258,7 +259,7 @@ func (l *lan) start(t *testing.T, node string, change ...func(*Config)) (s *Spea
 		t.Fatal(err)
 	}
 	config := Config{Node: node, Metrics: metrics, Announcer: fakeAnnouncer{f}, Membership: fakeMembership{f}, Links: oneLink(node),
-		Pulse: NewPulse(), NodeEvent: func(_, _, _, _, _ string) {}, Logger: log.NewNopLogger()}
+		Pulse: NewPulse(nil), NodeEvent: func(_, _, _, _, _ string) {}, Logger: log.NewNopLogger()}
 	for _, c := range change {
 		c(&config)
 	}
@@ -414,12 +415,17 @@ func TestStandsStill(t *testing.T) {
 
 func TestPulse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPulse()
+		var lent atomic.Pointer[time.Time]
+		p := NewPulse(func(until time.Time) { lent.Store(&until) })
+		silent := func() bool { return !time.Now().Before(*lent.Load()) }
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go func() { _ = p.Run(ctx) }()
 		if time.Sleep(10 * stall); !p.Awake() || p.Stood() {
 			t.Fatal("not awake although it has run all the time")
+		}
+		if left := time.Until(*lent.Load()); left < stall-beat || left > stall {
+			t.Errorf("others may answer for %s more, want until it would have stood still", left)
 		}
 		p.last.Store(int64(time.Since(p.start) - stall))
 		if !p.Stood() || p.Awake() {
@@ -431,8 +437,12 @@ func TestPulse(t *testing.T) {
 		if p.Awake() || len(p.Standing()) == 0 || !p.Stood() {
 			t.Fatal("awake although it stood still and has not caught up")
 		}
-		if p.GoOn(); !p.Awake() {
-			t.Error("not awake although it has caught up")
+		if time.Sleep(stall); !silent() {
+			t.Error("others may answer although it has not caught up")
+		}
+		p.GoOn()
+		if time.Sleep(2 * beat); !p.Awake() || silent() {
+			t.Error("not awake, or others may not answer, although it has caught up")
 		}
 		p.last.Store(int64(time.Since(p.start) - stall))
 		time.Sleep(beat)

@@ -32,11 +32,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	run := o.run
-	if args := flag.Args(); len(args) > 3 && args[0] == bench.PlainWatchCommand {
+	switch args := flag.Args(); {
+	case len(args) > 3 && args[0] == bench.PlainWatchCommand:
 		run = func(ctx context.Context) error { return bench.PlainWatch(ctx, args[1], args[2], args[3:]) }
-	}
-	if args := flag.Args(); len(args) > 1 && args[0] == bench.BareRepliesCommand {
+	case len(args) > 1 && args[0] == bench.BareRepliesCommand:
 		run = func(ctx context.Context) error { return bareReplies(ctx, args[1], args[2:]) }
+	case len(args) > 0:
+		run = func(context.Context) error { return fmt.Errorf("arguments that are no flags: %q", args) }
 	}
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -44,7 +44,19 @@ type holding struct {
 
 func (a *address) phase() placement.Phase { return placement.Phase(a.state.Load()) }
 
-func (a *address) enter(p placement.Phase) { a.state.Store(uint32(p)) }
+func (a *address) enter(p placement.Phase) {
+	a.state.Store(uint32(p))
+	for _, h := range a.holdings {
+		h.mirror()
+	}
+}
+
+// mirror has the kernel answer for a holding as the socket would.
+func (h *holding) mirror() {
+	if r := h.responder; r != nil && r.program != nil {
+		r.program.hold(h.ip, h.announced())
+	}
+}
 
 func (a *address) announced() bool { return a.phase() == placement.Announcing }
 
@@ -87,6 +99,7 @@ func (a *address) turn(probe placement.Probe) (again bool) {
 // if any: a probe if the address is not announced yet.
 func (a *address) attach(h *holding) (b burst, ok bool) {
 	a.holdings = append(a.holdings, h)
+	h.mirror() // it may stand otherwise than when it was added
 	if a.phase() == placement.Pending {
 		a.begin()
 	}

@@ -22,6 +22,9 @@ type Config struct {
 	Logger  log.Logger // nil logs nothing
 	Metrics Metrics    // nil counts nothing
 	Network Network    // nil opens the kernel's sockets
+	// InKernel answers requests before the sockets hear of them. Nil: the sockets answer. It does not ask Awake: who gives it
+	// says until when it may answer.
+	InKernel *InKernel
 	// Awake is asked before every frame; while it returns false, nothing is sent: requests go unanswered,
 	// and the rest waits. Nil: always true. It is called from several goroutines and must be quick.
 	Awake func() bool
@@ -29,6 +32,9 @@ type Config struct {
 	// again, for switches that forget where we are. All addresses share it out evenly. Zero: never.
 	Refresh time.Duration
 }
+
+// countEvery is how often what the kernel has answered is counted.
+const countEvery = time.Second
 
 var errRunning = errors.New("layer 2 announcer is running already")
 
@@ -89,9 +95,31 @@ func (a *Announcer) Run(ctx context.Context) error {
 	if err := a.start(ctx, group); err != nil {
 		return err
 	}
+	group.Go(func() error { a.count(ctx); return nil })
 	<-ctx.Done()
 	a.stop()
 	return group.Wait()
+}
+
+// count takes in what the kernel has answered, until ctx ends.
+func (a *Announcer) count(ctx context.Context) {
+	if a.cfg.InKernel == nil {
+		return
+	}
+	ticker := time.NewTicker(countEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		a.mu.Lock()
+		for _, r := range a.responders {
+			r.count(r.program)
+		}
+		a.mu.Unlock()
+	}
 }
 
 func (a *Announcer) start(ctx context.Context, group *errgroup.Group) error {
@@ -287,5 +315,8 @@ func (a *Announcer) sync() error {
 		errs = append(errs, r.sync(start, a.sender.add, probe))
 	}
 	a.sender.add(probes)
+	for _, r := range list {
+		r.enlist()
+	}
 	return errors.Join(errs...)
 }

@@ -218,7 +218,12 @@ func (c *counter) now() counts { c.mu.Lock(); defer c.mu.Unlock(); return c.coun
 
 func (c *counter) count(n *int) { c.mu.Lock(); *n++; c.mu.Unlock() }
 
-func (c *counter) Answered(string, netip.Addr)  { c.count(&c.answered) }
+func (c *counter) Answered(string, netip.Addr) { c.count(&c.answered) }
+func (c *counter) AnsweredInKernel(_ string, _ bool, n uint64) {
+	c.mu.Lock()
+	c.answered += int(n)
+	c.mu.Unlock()
+}
 func (c *counter) Announced(string, netip.Addr) { c.count(&c.announced) }
 func (c *counter) Probed(string, netip.Addr)    { c.count(&c.probed) }
 func (c *counter) Defended(string, netip.Addr)  { c.count(&c.defended) }

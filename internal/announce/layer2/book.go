@@ -11,7 +11,7 @@ import (
 )
 
 // book keeps how each wanted address stands, for the announcer that sets them and for the goroutines that
-// hear and send. Its lock is the innermost: nothing else is locked under it.
+// hear and send. Under its lock nothing else is locked, but what tells the kernel whom to answer for.
 type book struct {
 	changed chan struct{}
 
@@ -106,7 +106,19 @@ func (b *book) change(c change) (again bool) {
 func (b *book) hold(ip netip.Addr, r *responder) *holding {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return &holding{address: b.addresses[ip], responder: r}
+	h := &holding{address: b.addresses[ip], responder: r}
+	h.mirror()
+	return h
+}
+
+// enlist has a program, or none, answer for what a responder holds.
+func (b *book) enlist(r *responder, program *answering, held []*holding) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r.program = program
+	for _, h := range held {
+		h.mirror()
+	}
 }
 
 // attach begins to serve addresses on an interface, and returns the announcements and the probes to be made.
@@ -132,6 +144,16 @@ func (b *book) detach(h *holding) {
 	defer b.mu.Unlock()
 	h.detach(h)
 	b.shrunk = append(b.shrunk, h.address)
+}
+
+// forget does the same with a holding that has no successor.
+func (b *book) forget(h *holding) {
+	b.detach(h)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if h.responder.program != nil {
+		h.responder.program.drop(h.ip)
+	}
 }
 
 // succeed prepares a holding that is to take the place of another. Starting again is no new right to defend.

@@ -5,7 +5,9 @@ import "net/netip"
 // Metrics counts frames, by interface name and by the address they are about. Its methods are called from
 // several goroutines and for every frame, so they must be quick.
 type Metrics interface {
-	Answered(ifi string, ip netip.Addr)  // a request was answered
+	Answered(ifi string, ip netip.Addr) // a request was answered
+	// AnsweredInKernel counts requests of a family that were answered in the kernel, up to a second later.
+	AnsweredInKernel(ifi string, is6 bool, n uint64)
 	Announced(ifi string, ip netip.Addr) // a frame was sent unasked
 	Probed(ifi string, ip netip.Addr)    // a frame was sent to find out whether the address is in use
 	Defended(ifi string, ip netip.Addr)  // a frame was sent because a stranger claims the address
@@ -17,9 +19,10 @@ type Metrics interface {
 
 type noMetrics struct{}
 
-func (noMetrics) Answered(string, netip.Addr)         {}
-func (noMetrics) Announced(string, netip.Addr)        {}
-func (noMetrics) Probed(string, netip.Addr)           {}
-func (noMetrics) Defended(string, netip.Addr)         {}
-func (noMetrics) Failed(string, netip.Addr)           {}
-func (noMetrics) Conflicted(string, netip.Addr, bool) {}
+func (noMetrics) Answered(string, netip.Addr)           {}
+func (noMetrics) AnsweredInKernel(string, bool, uint64) {}
+func (noMetrics) Announced(string, netip.Addr)          {}
+func (noMetrics) Probed(string, netip.Addr)             {}
+func (noMetrics) Defended(string, netip.Addr)           {}
+func (noMetrics) Failed(string, netip.Addr)             {}
+func (noMetrics) Conflicted(string, netip.Addr, bool)   {}

@@ -33,13 +33,19 @@ type responder struct {
 	logger  log.Logger
 	awake   func() bool
 	book    *book
-	groups  *groups // nil for IPv4
+	groups  *groups   // nil for IPv4
+	kernel  *InKernel // nil: only the socket answers
 
 	// Reading goes on while an address is looked up and its frame is sent, so that whoever removes
 	// the address knows that no frame for it is still to come.
 	mu   sync.RWMutex
 	held table
 	conn Conn // nil while closed
+
+	// program answers in the kernel while conn is open, if it may. The announcer changes it, under the book's lock as well; others
+	// use it under that.
+	program  *answering
+	enlisted bool // that has been tried
 
 	fresh  []*holding    // added since the last sync
 	near   neighbourhood // covers held while conn is open
@@ -59,6 +65,7 @@ func newResponder(ifi placement.Interface, family Family, cfg Config, book *book
 		logger:  cfg.Logger,
 		awake:   cfg.Awake,
 		book:    book,
+		kernel:  cfg.InKernel,
 		held:    make(table),
 	}
 	if family == IPv6 {
@@ -95,7 +102,7 @@ func (r *responder) remove(ip netip.Addr) {
 	if old == nil {
 		return
 	}
-	r.book.detach(old)
+	r.book.forget(old)
 	if r.groups != nil {
 		r.groups.remove(ip)
 	}
@@ -136,6 +143,44 @@ func (r *responder) sync(start func(serve func()), announce, probe func([]burst)
 		return fmt.Errorf("on %s: %w", r.ifi.Name, err)
 	}
 	return nil
+}
+
+// enlist has the kernel answer too, while the socket is open. Where it cannot, the socket does it all. It is done last: the
+// kernel may be long in doing it.
+func (r *responder) enlist() {
+	if r.kernel == nil || r.conn == nil || r.enlisted {
+		return
+	}
+	r.enlisted = true
+	program, err := r.kernel.attach(r.ifi, r.family)
+	if err != nil {
+		_ = level.Warn(r.logger).Log("msg", "requests are answered, but not in the kernel", "err", err)
+		return
+	}
+	r.book.enlist(r, program, r.held.all())
+}
+
+// dismiss ends that. Nothing is answered in the kernel when it returns.
+func (r *responder) dismiss() {
+	r.enlisted = false
+	program := r.program
+	if program == nil {
+		return
+	}
+	r.book.enlist(r, nil, nil)
+	program.silence()
+	r.count(program)
+	program.close()
+}
+
+// count takes in what the kernel has answered.
+func (r *responder) count(program *answering) {
+	if program == nil {
+		return
+	}
+	if n := program.answered(); n > 0 {
+		r.metrics.AnsweredInKernel(r.ifi.Name, r.family == IPv6, n)
+	}
 }
 
 // narrow has the socket hear of fresh addresses before they are used. It is made to fit anew when half of the addresses are gone.
@@ -181,6 +226,7 @@ func (r *responder) open(conn Conn, start func(serve func())) {
 
 // silence forgets all addresses: when it returns, nothing more is sent.
 func (r *responder) silence() {
+	r.dismiss()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, h := range r.held.all() {
@@ -191,6 +237,7 @@ func (r *responder) silence() {
 
 // close lets go of the socket and the groups, and waits until the goroutine is gone.
 func (r *responder) close() {
+	r.dismiss()
 	if conn := r.conn; conn != nil {
 		r.mu.Lock()
 		r.conn = nil

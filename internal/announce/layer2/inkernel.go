@@ -1,0 +1,173 @@
+package layer2
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-lb/lanyard/internal/placement"
+)
+
+// mostInKernel is how many addresses of a family on an interface are answered for in the kernel. Sockets answer for others.
+const mostInKernel = 1 << 16
+
+// InKernel has the kernel answer requests by programs (eBPF) on the interfaces: sooner than a process that has to be woken,
+// and also while this process waits for a processor. It needs Linux 6.6, CAP_BPF and CAP_NET_ADMIN.
+//
+// A program answers until the time that AnswerUntil was told last, never when this process is gone, and nothing but what the
+// responder's socket would answer; what it leaves alone gets to the socket. Its methods may be called by anyone at any time.
+type InKernel struct {
+	mu    sync.Mutex
+	until int64 // in nanoseconds of CLOCK_MONOTONIC
+	open  map[*answering]bool
+}
+
+// NewInKernel fails where the kernel does not let this process do so. It tries that on the loopback interface of the network
+// namespace of the calling thread, where nobody asks.
+func NewInKernel() (*InKernel, error) {
+	k := &InKernel{open: make(map[*answering]bool)}
+	for _, f := range families {
+		a, err := k.attach(placement.Interface{Name: "lo", Index: 1}, f)
+		if err != nil {
+			return nil, err
+		}
+		a.close()
+	}
+	return k, nil
+}
+
+// AnswerUntil has the programs answer until t, which must have a monotonic reading. If the caller stands still meanwhile, they
+// fall silent no later for that.
+func (k *InKernel) AnswerUntil(t time.Time) {
+	now := monotonic()
+	until := now + time.Until(t).Nanoseconds()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.until = until
+	for a := range k.open {
+		a.word(sharedUntil).Store(uint64(max(until, 0)))
+	}
+}
+
+func monotonic() int64 {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // there always is one
+	return now.Nano()
+}
+
+// answering is the program on one interface for one family. One goroutine at a time calls its methods, but for silence.
+type answering struct {
+	kernel  *InKernel
+	tables  tables
+	memory  []byte // the shared one
+	program *ebpf.Program
+	link    link.Link
+	counted uint64
+}
+
+// attach has a program answer on an interface, in the network namespace of the calling thread, for no address yet.
+func (k *InKernel) attach(ifi placement.Interface, family Family) (_ *answering, err error) {
+	a := &answering{kernel: k}
+	defer func() {
+		if err != nil {
+			a.close()
+			err = fmt.Errorf("answer %s in the kernel on %s: %w", family, ifi.Name, err)
+		}
+	}()
+	key, build := uint32(4), answerARP
+	if family == IPv6 {
+		key, build = 16, answerNDP
+	}
+	if a.tables.held, err = ebpf.NewMap(&ebpf.MapSpec{Name: "held", Type: ebpf.Hash, KeySize: key, ValueSize: 1,
+		MaxEntries: mostInKernel, Flags: unix.BPF_F_NO_PREALLOC}); err != nil {
+		return nil, err
+	}
+	if a.tables.shared, err = ebpf.NewMap(&ebpf.MapSpec{Name: "shared", Type: ebpf.Array, KeySize: 4, ValueSize: sharedSize,
+		MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE}); err != nil {
+		return nil, err
+	}
+	if a.memory, err = unix.Mmap(a.tables.shared.FD(), 0, unix.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return nil, fmt.Errorf("map memory: %w", err)
+	}
+	if a.program, err = ebpf.NewProgram(&ebpf.ProgramSpec{Name: "answer_" + family.String(), Type: ebpf.SchedCLS,
+		Instructions: build(a.tables, ifi.MAC), License: "Apache-2.0"}); err != nil {
+		return nil, err
+	}
+	if a.link, err = link.AttachTCX(link.TCXOptions{Interface: ifi.Index, Program: a.program,
+		Attach: ebpf.AttachTCXIngress, Anchor: link.Head()}); err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.open[a] = true
+	a.word(sharedUntil).Store(uint64(max(k.until, 0)))
+	return a, nil
+}
+
+// hold has the program know of an address, and answer for it or not. What cannot be held is left to the socket.
+func (a *answering) hold(ip netip.Addr, answer bool) {
+	value := byte(0)
+	if answer {
+		value = 1
+	}
+	if err := a.tables.held.Put(ip.AsSlice(), []byte{value}); err != nil && !answer {
+		a.drop(ip)
+	}
+}
+
+// drop has the program know nothing of an address. If that fails, it knows nothing of any, ever again.
+func (a *answering) drop(ip netip.Addr) {
+	if err := a.tables.held.Delete(ip.AsSlice()); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		a.silence()
+	}
+}
+
+// silence ends the program's answers: when it returns, none is begun any more.
+func (a *answering) silence() {
+	a.kernel.mu.Lock()
+	defer a.kernel.mu.Unlock()
+	delete(a.kernel.open, a)
+	if a.memory != nil {
+		a.word(sharedUntil).Store(0)
+	}
+}
+
+// answered returns how many requests the program has answered since the last call.
+func (a *answering) answered() uint64 {
+	all := a.word(sharedAnswered).Load()
+	n := all - a.counted
+	a.counted = all
+	return n
+}
+
+// close removes the program. It may be called on what was only opened in part.
+func (a *answering) close() {
+	a.silence()
+	if a.link != nil {
+		_ = a.link.Close()
+	}
+	if a.program != nil {
+		_ = a.program.Close()
+	}
+	if a.memory != nil {
+		_ = unix.Munmap(a.memory)
+	}
+	for _, m := range []*ebpf.Map{a.tables.shared, a.tables.held} {
+		if m != nil {
+			_ = m.Close()
+		}
+	}
+}
+
+// word of the shared memory at an offset.
+func (a *answering) word(offset uintptr) *atomic.Uint64 {
+	return (*atomic.Uint64)(unsafe.Pointer(&a.memory[offset]))
+}
