@@ -27,6 +27,8 @@ const (
 	name = "lanyard-speaker"
 	// keyFilePace is how often the key file is read.
 	keyFilePace = 5 * time.Second
+	// answerInKernel is a flag.
+	answerInKernel = "answer-in-kernel"
 )
 
 type options struct {
@@ -42,6 +44,7 @@ type options struct {
 	refresh       time.Duration
 	recheck       time.Duration
 	inKernel      bool
+	set           *pflag.FlagSet
 }
 
 func main() {
@@ -51,6 +54,7 @@ func main() {
 
 func (o *options) add(set *pflag.FlagSet) *daemon.Flags {
 	o.Flags.Add(set)
+	o.set = set
 	set.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "name of the Node this speaker runs on; default: the environment's NODE_NAME")
 	set.StringVar(&o.gossipBind, "gossip-bind-address", ":7946", "host:port to gossip on, UDP and TCP; without a host: all addresses")
 	set.StringVar(&o.gossipKeyFile, "gossip-key-file", "", "file with the secrets that encrypt gossip, one per line, the one to use first; it is read again when it changes; empty: gossip is not encrypted")
@@ -65,7 +69,7 @@ func (o *options) add(set *pflag.FlagSet) *daemon.Flags {
 	set.DurationVar(&o.notReadyAfter, "node-not-ready-after", 0, "how long a node may be NotReady before others come first, although its speaker is alive; 0: for ever")
 	set.DurationVar(&o.refresh, "announce-refresh", 0, "how often each address is announced anew although nothing has changed, for switches that forget; 0: never")
 	set.DurationVar(&o.recheck, "conflict-recheck", 30*time.Second, "how often an address is probed again that a stranger on the LAN uses")
-	set.BoolVar(&o.inKernel, "answer-in-kernel", true, "let the kernel answer plain ARP requests and neighbour solicitations, by eBPF, where it can: with Linux 6.6, CAP_BPF and CAP_NET_ADMIN; otherwise this process answers")
+	set.BoolVar(&o.inKernel, answerInKernel, true, "let the kernel answer plain ARP requests and neighbour solicitations, by eBPF, where it can: with Linux 6.6, CAP_BPF and CAP_NET_ADMIN; otherwise this process answers")
 	return &o.Flags
 }
 
@@ -140,7 +144,12 @@ func (o *options) answerInKernel(logger log.Logger) (k *layer2.InKernel, lend fu
 	}
 	k, err := layer2.NewInKernel()
 	if err != nil {
-		_ = level.Info(logger).Log("msg", "requests are not answered in the kernel, but by this process", "err", err)
+		if o.set.Changed(answerInKernel) {
+			logger = level.Warn(logger)
+		} else {
+			logger = level.Info(logger)
+		}
+		_ = logger.Log("msg", "requests are not answered in the kernel, but by this process", "err", err)
 		return nil, nil
 	}
 	_ = level.Info(logger).Log("msg", "requests are answered in the kernel")

@@ -37,9 +37,7 @@ func TestFailover(t *testing.T) {
 func TestFailoverInKernel(t *testing.T) {
 	c := serve(t, lab.Options{Nodes: 3, Clients: 3, InKernel: true})
 	s := setStage(t, c)
-	for _, node := range c.Others(s.backendNode()) {
-		c.answersInKernel(t, node)
-	}
+	s.inKernel = true
 	t.Run("unplugged", s.unplug)
 	t.Run("speaker killed", s.kill)
 	t.Run("speaker frozen", s.freeze)
@@ -74,6 +72,7 @@ type stage struct {
 	ips      []netip.Addr // all addresses
 	victim   string
 	ip4, ip6 netip.Addr // two that the victim owns
+	inKernel bool       // the speakers have the kernel answer
 }
 
 // backendNode is where the backend runs.
@@ -128,6 +127,9 @@ type watch struct {
 func (s *stage) watch(t *testing.T) *watch {
 	t.Helper()
 	s.choose(t)
+	if s.inKernel {
+		s.answersInKernel(t, s.victim)
+	}
 	w := &watch{stage: s, flows: map[netip.Addr]*lab.Flow{}, flooded: s.flood(t), said: s.port(t, s.victim, "eth0")}
 	must(t, s.FlushNeighbours(user))
 	for _, ip := range []netip.Addr{s.ip4, s.ip6} {

@@ -14,7 +14,7 @@ import (
 
 const (
 	// lingers is how long the release of a deleted Service's addresses waits for those of others, to be made by the same write.
-	lingers = 100 * time.Millisecond
+	lingers = 250 * time.Millisecond
 	// alone is how long nobody waits for others after a release has failed: each is tried again at its own pace.
 	alone = 30 * time.Second
 	// hangs is how long a batch may take before nobody waits for it any more.

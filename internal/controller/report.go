@@ -20,7 +20,7 @@ import (
 )
 
 // reportDelay gathers the changes that the status of a pool tells together.
-const reportDelay = 200 * time.Millisecond
+const reportDelay = 500 * time.Millisecond
 
 // judge writes on each advertisement whether it is in force and, if not, why not; Report tells the pools and
 // reservations. One write that fails does not stop the others.

@@ -2,6 +2,7 @@ package speaker
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -18,6 +19,7 @@ const (
 type Pulse struct {
 	lend     func(until time.Time)
 	start    time.Time
+	mu       sync.Mutex   // for who changes what follows
 	last     atomic.Int64 // when it was seen to run last, since start
 	held     atomic.Bool  // it stood still, and has not caught up
 	standing chan struct{}
@@ -46,6 +48,8 @@ func (p *Pulse) Standing() <-chan struct{} { return p.standing }
 // Stood reports whether the process stood still and has not caught up. What happens after it was asked counts
 // anew.
 func (p *Pulse) Stood() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.stopped() {
 		p.beat() // before the goroutine of Run comes to it
 	}
@@ -57,35 +61,44 @@ func (p *Pulse) Stood() bool {
 }
 
 // GoOn says that what was missed until Stood was asked last is made up for.
-func (p *Pulse) GoOn() { p.held.Store(len(p.standing) > 0) }
+func (p *Pulse) GoOn() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held.Store(len(p.standing) > 0)
+}
 
 // Run watches until ctx ends.
 func (p *Pulse) Run(ctx context.Context) error {
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
-	p.run()
+	p.mu.Lock()
+	p.runs(time.Since(p.start))
+	p.mu.Unlock()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+			p.mu.Lock()
 			p.beat()
+			p.mu.Unlock()
 		}
 	}
 }
 
-// beat takes note that the process runs, and whether it stood still before.
+// beat takes note that the process runs, and whether it stood still before. The clock is read once: what comes between is not
+// taken for running.
 func (p *Pulse) beat() {
-	if p.stopped() {
+	now := time.Since(p.start)
+	if now-time.Duration(p.last.Load()) >= stall {
 		p.held.Store(true)
 		touch(p.standing)
 	}
-	p.run()
+	p.runs(now)
 }
 
-// run takes note that the process runs now.
-func (p *Pulse) run() {
-	now := time.Since(p.start)
+// runs takes note that the process ran at that time since start.
+func (p *Pulse) runs(now time.Duration) {
 	p.last.Store(int64(now))
 	if !p.held.Load() {
 		p.lend(p.start.Add(now + stall))

@@ -254,7 +254,7 @@ func (a *Announcer) addMissing() map[key]*responder {
 			if fresh == nil {
 				fresh = make(map[key]*responder)
 			}
-			fresh[k] = newResponder(i, f, a.cfg, a.book)
+			fresh[k] = newResponder(i, f, a.cfg, a.book, a.later)
 			a.responders[k] = fresh[k]
 		}
 	}
@@ -297,6 +297,9 @@ func (a *Announcer) fill(w *placement.Announcement, fresh map[key]*responder) {
 	}
 }
 
+// later does something in a goroutine, which Run waits for.
+func (a *Announcer) later(do func()) { a.running.Go(func() error { do(); return nil }) }
+
 // sync carries the changes out, in the order of interfaces and families. Probes wait until all interfaces
 // listen, and are in the multicast groups (RFC 4862 section 5.4.2).
 func (a *Announcer) sync() error {
@@ -307,12 +310,11 @@ func (a *Announcer) sync() error {
 	slices.SortFunc(list, func(x, y *responder) int {
 		return cmp.Or(cmp.Compare(x.ifi.Index, y.ifi.Index), cmp.Compare(x.family, y.family))
 	})
-	start := func(serve func()) { a.running.Go(func() error { serve(); return nil }) }
 	var probes []burst
 	probe := func(more []burst) { probes = append(probes, more...) }
 	var errs []error
 	for _, r := range list {
-		errs = append(errs, r.sync(start, a.sender.add, probe))
+		errs = append(errs, r.sync(a.later, a.sender.add, probe))
 	}
 	a.sender.add(probes)
 	for _, r := range list {

@@ -37,7 +37,7 @@ func (sinkMember) Close() error           { return nil }
 
 func benchResponder(f Family, count int) *responder {
 	a := New(Config{Network: sink{}})
-	r := newResponder(placement.Interface{Name: "eth0", Index: 2, MAC: us}, f, a.cfg, a.book)
+	r := newResponder(placement.Interface{Name: "eth0", Index: 2, MAC: us}, f, a.cfg, a.book, nil)
 	for i := range count {
 		r.book.change(change{ip: numbered(f, i)})
 		r.add(numbered(f, i))

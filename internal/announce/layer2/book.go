@@ -106,18 +106,19 @@ func (b *book) change(c change) (again bool) {
 func (b *book) hold(ip netip.Addr, r *responder) *holding {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	h := &holding{address: b.addresses[ip], responder: r}
-	h.mirror()
-	return h
+	return &holding{address: b.addresses[ip], responder: r}
 }
 
 // enlist has a program, or none, answer for what a responder holds.
 func (b *book) enlist(r *responder, program *answering, held []*holding) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r.program = program
+	r.program, r.doubted = program, false
 	for _, h := range held {
 		h.mirror()
+	}
+	if program != nil && !r.doubted {
+		program.begin()
 	}
 }
 
@@ -151,8 +152,8 @@ func (b *book) forget(h *holding) {
 	b.detach(h)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if h.responder.program != nil {
-		h.responder.program.drop(h.ip)
+	if r := h.responder; r.program != nil {
+		r.doubt(r.program.drop(h.ip))
 	}
 }
 

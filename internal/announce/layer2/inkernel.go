@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,14 +18,15 @@ import (
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
-// mostInKernel is how many addresses of a family on an interface are answered for in the kernel. Sockets answer for others.
-const mostInKernel = 1 << 16
+// mostInKernel is how many addresses of a family on an interface can be answered for in the kernel.
+const mostInKernel = 1 << 14
 
 // InKernel has the kernel answer requests by programs (eBPF) on the interfaces: sooner than a process that has to be woken,
 // and also while this process waits for a processor. It needs Linux 6.6, CAP_BPF and CAP_NET_ADMIN.
 //
 // A program answers until the time that AnswerUntil was told last, never when this process is gone, and nothing but what the
-// responder's socket would answer; what it leaves alone gets to the socket. Its methods may be called by anyone at any time.
+// responder's socket would answer if it got the request; what the program leaves alone gets there. Other filters of the kernel
+// come after it. Its methods may be called by anyone at any time.
 type InKernel struct {
 	mu    sync.Mutex
 	until int64 // in nanoseconds of CLOCK_MONOTONIC
@@ -33,6 +36,10 @@ type InKernel struct {
 // NewInKernel fails where the kernel does not let this process do so. It tries that on the loopback interface of the network
 // namespace of the calling thread, where nobody asks.
 func NewInKernel() (*InKernel, error) {
+	// The kernel's programs have its own clock, from which ours may differ then.
+	if offsets, err := os.ReadFile("/proc/self/timens_offsets"); err == nil && shifted(string(offsets)) {
+		return nil, errors.New("this process has a time namespace of its own")
+	}
 	k := &InKernel{open: make(map[*answering]bool)}
 	for _, f := range families {
 		a, err := k.attach(placement.Interface{Name: "lo", Index: 1}, f)
@@ -42,6 +49,16 @@ func NewInKernel() (*InKernel, error) {
 		a.close()
 	}
 	return k, nil
+}
+
+// shifted reports whether offsets of a time namespace, as time_namespaces(7) has them, move the monotonic clock.
+func shifted(offsets string) bool {
+	for line := range strings.Lines(offsets) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "monotonic" {
+			return f[1] != "0" || f[2] != "0"
+		}
+	}
+	return false
 }
 
 // AnswerUntil has the programs answer until t, which must have a monotonic reading. If the caller stands still meanwhile, they
@@ -73,7 +90,7 @@ type answering struct {
 	counted uint64
 }
 
-// attach has a program answer on an interface, in the network namespace of the calling thread, for no address yet.
+// attach puts a program on an interface, in the network namespace of the calling thread. It answers once it is told to begin.
 func (k *InKernel) attach(ifi placement.Interface, family Family) (_ *answering, err error) {
 	a := &answering{kernel: k}
 	defer func() {
@@ -105,29 +122,39 @@ func (k *InKernel) attach(ifi placement.Interface, family Family) (_ *answering,
 		Attach: ebpf.AttachTCXIngress, Anchor: link.Head()}); err != nil {
 		return nil, err
 	}
+	return a, nil
+}
+
+// begin has the program answer. It must know of all addresses that are held, or it would take in who claims one of the others.
+func (a *answering) begin() {
+	k := a.kernel
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.open[a] = true
 	a.word(sharedUntil).Store(uint64(max(k.until, 0)))
-	return a, nil
 }
 
-// hold has the program know of an address, and answer for it or not. What cannot be held is left to the socket.
-func (a *answering) hold(ip netip.Addr, answer bool) {
+// hold has the program know of an address, and answer for it or not. After an error it is silent for ever.
+func (a *answering) hold(ip netip.Addr, answer bool) error {
 	value := byte(0)
 	if answer {
 		value = 1
 	}
-	if err := a.tables.held.Put(ip.AsSlice(), []byte{value}); err != nil && !answer {
-		a.drop(ip)
-	}
-}
-
-// drop has the program know nothing of an address. If that fails, it knows nothing of any, ever again.
-func (a *answering) drop(ip netip.Addr) {
-	if err := a.tables.held.Delete(ip.AsSlice()); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	err := a.tables.held.Put(ip.AsSlice(), []byte{value})
+	if err != nil {
 		a.silence()
 	}
+	return err
+}
+
+// drop has the program know nothing of an address. After an error it is silent for ever.
+func (a *answering) drop(ip netip.Addr) error {
+	err := a.tables.held.Delete(ip.AsSlice())
+	if err == nil || errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil
+	}
+	a.silence()
+	return err
 }
 
 // silence ends the program's answers: when it returns, none is begun any more.
@@ -148,7 +175,7 @@ func (a *answering) answered() uint64 {
 	return n
 }
 
-// close removes the program. It may be called on what was only opened in part.
+// close removes the program, which may take the kernel some time. It may be called on what was only opened in part.
 func (a *answering) close() {
 	a.silence()
 	if a.link != nil {

@@ -56,6 +56,7 @@ func answerARP(m tables, self placement.MAC) asm.Instructions {
 		asm.Instructions{asm.LoadMem(asm.R0, asm.R6, skbLen, asm.Word), asm.JGT.Imm(asm.R0, 60, next)},
 		f.load(),
 		f.is(etherLen, 0, 1, 8, 0, 6, 4, 0, arpRequest),
+		f.forUs(self),
 		f.station(6, self),
 		f.station(arpSenderMAC, self),
 		asm.Instructions{
@@ -99,6 +100,7 @@ func answerNDP(m tables, self placement.MAC) asm.Instructions {
 		f.is(etherLen+4, 0, ndpLen+optionLen, icmpv6, hopLimit),
 		f.is(icmpStart, solicit, 0),
 		f.is(option, optionSource, 1),
+		f.forUs(self),
 		f.station(6, self),
 		f.station(option+2, self),
 		asm.Instructions{
@@ -203,11 +205,36 @@ func (f stackFrame) is(offset int16, bytes ...byte) (list asm.Instructions) {
 
 // station goes on only if the MAC address at offset can be that of one station other than ourselves.
 func (f stackFrame) station(offset int16, self placement.MAC) asm.Instructions {
-	list := asm.Instructions{
-		asm.LoadMem(asm.R0, asm.R10, f.at+offset, asm.Byte),
-		asm.JSet.Imm(asm.R0, 1, next),
-		asm.Mov.Imm(asm.R0, 0),
-	}
+	return slices.Concat(
+		asm.Instructions{
+			asm.LoadMem(asm.R0, asm.R10, f.at+offset, asm.Byte),
+			asm.JSet.Imm(asm.R0, 1, next),
+		},
+		f.numbers(offset, self),
+		asm.Instructions{
+			asm.JEq.Imm(asm.R0, 0, next),
+			asm.JEq.Reg(asm.R0, asm.R1, next),
+		},
+	)
+}
+
+// forUs goes on only if the frame is for a group, or for the MAC address that is to be told: the interface may have another
+// since, for which the kernel has let the frame in.
+func (f stackFrame) forUs(self placement.MAC) asm.Instructions {
+	return slices.Concat(
+		asm.Instructions{
+			asm.LoadMem(asm.R0, asm.R10, f.at, asm.Byte),
+			asm.JSet.Imm(asm.R0, 1, "group"),
+		},
+		f.numbers(0, self),
+		asm.Instructions{asm.JNE.Reg(asm.R0, asm.R1, next)},
+		mark("group", asm.Instructions{asm.Mov.Imm(asm.R0, 0)}),
+	)
+}
+
+// numbers has R0 be the MAC address at offset, and R1 self, in a form in which they can be compared.
+func (f stackFrame) numbers(offset int16, self placement.MAC) asm.Instructions {
+	list := asm.Instructions{asm.Mov.Imm(asm.R0, 0)}
 	var own int64
 	for i := int16(0); i < 6; i += 2 {
 		list = append(list,
@@ -216,10 +243,7 @@ func (f stackFrame) station(offset int16, self placement.MAC) asm.Instructions {
 			asm.Or.Reg(asm.R0, asm.R1))
 		own = own<<16 | int64(half(self[i], self[i+1]))
 	}
-	return append(list,
-		asm.JEq.Imm(asm.R0, 0, next),
-		asm.LoadImm(asm.R1, own, asm.DWord),
-		asm.JEq.Reg(asm.R0, asm.R1, next))
+	return append(list, asm.LoadImm(asm.R1, own, asm.DWord))
 }
 
 // put writes bytes: an even number of them.

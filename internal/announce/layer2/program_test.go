@@ -25,6 +25,7 @@ type answers struct {
 }
 
 func newAnswers(t testing.TB, f Family, held map[netip.Addr]bool) *answers {
+	t.Helper()
 	node, peer := netnstest.New(t), netnstest.New(t)
 	netnstest.Veth(t, node, "eth0", peer, "far")
 	node.SetMAC(t, "eth0", us.String())
@@ -37,10 +38,17 @@ func newAnswers(t testing.TB, f Family, held map[netip.Addr]bool) *answers {
 	})
 	t.Cleanup(p.program.close)
 	for ip, answered := range held {
-		p.program.hold(ip, answered)
+		check(t, p.program.hold(ip, answered))
 	}
+	p.program.begin()
 	k.AnswerUntil(farOff())
 	return p
+}
+
+// askedBy returns whether the program answers when who has the source address asks for the target.
+func (p *answers) askedBy(source, target netip.Addr) bool {
+	p.t.Helper()
+	return p.run(arpFrame(p.t, them, placement.MAC{}, source, target)) != nil
 }
 
 // run returns what a frame is answered with, or nil if it goes on as it was.

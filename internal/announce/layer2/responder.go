@@ -16,6 +16,9 @@ import (
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
+// enlistEvery is how often it is tried again to have the kernel answer.
+const enlistEvery = time.Minute
+
 // pause between reads of a socket that fails, as it does once when its interface goes down.
 const pause = 100 * time.Millisecond
 
@@ -45,7 +48,9 @@ type responder struct {
 	// program answers in the kernel while conn is open, if it may. The announcer changes it, under the book's lock as well; others
 	// use it under that.
 	program  *answering
-	enlisted bool // that has been tried
+	doubted  bool         // it could not be told something: the socket answers
+	enlistAt time.Time    // not before
+	later    func(func()) // does something beside the announcer's work, before it ends
 
 	fresh  []*holding    // added since the last sync
 	near   neighbourhood // covers held while conn is open
@@ -55,7 +60,7 @@ type responder struct {
 	broken atomic.Bool // the socket has failed since it was opened, or cannot be told what to hear
 }
 
-func newResponder(ifi placement.Interface, family Family, cfg Config, book *book) *responder {
+func newResponder(ifi placement.Interface, family Family, cfg Config, book *book, later func(func())) *responder {
 	r := &responder{
 		ifi:     ifi,
 		family:  family,
@@ -66,6 +71,7 @@ func newResponder(ifi placement.Interface, family Family, cfg Config, book *book
 		awake:   cfg.Awake,
 		book:    book,
 		kernel:  cfg.InKernel,
+		later:   later,
 		held:    make(table),
 	}
 	if family == IPv6 {
@@ -94,7 +100,8 @@ func (r *responder) add(ip netip.Addr) {
 	}
 }
 
-// remove makes it silent about ip: when it returns, nothing more is sent for ip.
+// remove makes it silent about ip: when it returns, nothing more is sent for ip, but for a reply that the kernel is about to
+// send.
 func (r *responder) remove(ip netip.Addr) {
 	r.mu.Lock()
 	old := r.held.take(ip)
@@ -148,21 +155,33 @@ func (r *responder) sync(start func(serve func()), announce, probe func([]burst)
 // enlist has the kernel answer too, while the socket is open. Where it cannot, the socket does it all. It is done last: the
 // kernel may be long in doing it.
 func (r *responder) enlist() {
-	if r.kernel == nil || r.conn == nil || r.enlisted {
+	if r.kernel == nil || r.conn == nil || r.program != nil || time.Now().Before(r.enlistAt) {
 		return
 	}
-	r.enlisted = true
 	program, err := r.kernel.attach(r.ifi, r.family)
 	if err != nil {
-		_ = level.Warn(r.logger).Log("msg", "requests are answered, but not in the kernel", "err", err)
+		r.enlistAt = time.Now().Add(enlistEvery)
+		r.tellDoubt(err)
 		return
 	}
 	r.book.enlist(r, program, r.held.all())
 }
 
-// dismiss ends that. Nothing is answered in the kernel when it returns.
+// doubt takes in whether the program could be told something. The book calls it.
+func (r *responder) doubt(err error) {
+	if err != nil && !r.doubted {
+		r.doubted = true
+		r.tellDoubt(err)
+	}
+}
+
+func (r *responder) tellDoubt(err error) {
+	_ = level.Warn(r.logger).Log("msg", "requests are not answered in the kernel, but by this process", "interface", r.ifi.Name,
+		"family", r.family, "err", err)
+}
+
+// dismiss ends that: when it returns, nothing is answered in the kernel, but for a reply that is about to be sent.
 func (r *responder) dismiss() {
-	r.enlisted = false
 	program := r.program
 	if program == nil {
 		return
@@ -170,7 +189,7 @@ func (r *responder) dismiss() {
 	r.book.enlist(r, nil, nil)
 	program.silence()
 	r.count(program)
-	program.close()
+	r.later(program.close)
 }
 
 // count takes in what the kernel has answered.

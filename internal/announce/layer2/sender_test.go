@@ -91,7 +91,7 @@ func TestAFrameThatFoundNoRoomIsNotSentForAnAddressThatIsGone(t *testing.T) {
 				var sent atomic.Int64
 				full.Store(true)
 				a := New(Config{Network: sink{}})
-				r := newResponder(suitable("eth0", 2), IPv4, a.cfg, a.book)
+				r := newResponder(suitable("eth0", 2), IPv4, a.cfg, a.book, nil)
 				a.book.change(change{ip: vip4})
 				r.conn = tightConn{make(sinkConn), &full, &sent}
 				r.add(vip4)
