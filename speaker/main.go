@@ -152,7 +152,7 @@ func (o *options) answerInKernel(logger log.Logger) (k *layer2.InKernel, lend fu
 		_ = logger.Log("msg", "requests are not answered in the kernel, but by this process", "err", err)
 		return nil, nil
 	}
-	_ = level.Info(logger).Log("msg", "requests are answered in the kernel")
+	_ = level.Info(logger).Log("msg", "the kernel can answer requests, and will")
 	return k, k.AnswerUntil
 }
 

@@ -64,7 +64,13 @@ func replyLatency(ctx context.Context, b *Bench) (_ []Figure, err error) {
 	steps := []func(context.Context) error{
 		r.start,
 		func(ctx context.Context) error { return r.hold(ctx, 0, 1) },
+		r.latencies,
+		func(ctx context.Context) error { return r.switchTo(ctx, inKernel, 1) },
+		r.latenciesInKernel,
 		func(ctx context.Context) error { return r.hold(ctx, 1, b.most()) },
+		r.latenciesInKernel,
+		func(ctx context.Context) error { return r.switchTo(ctx, "", b.most()) },
+		r.latencies,
 		r.floods,
 	}
 	for _, step := range steps {
@@ -109,7 +115,7 @@ func (r *replies) start(ctx context.Context) (err error) {
 	return r.answered(ctx, r.loop.String())
 }
 
-// hold has the node hold addresses of each family until there are n, and asks for them. The controller is away while Services
+// hold has the node hold addresses of each family until there are n. The controller is away while Services
 // are created: to give an address to one at a time takes the API server longer than to give them to all. Each has a ready
 // endpoint on the node, for implementations that announce no other.
 func (r *replies) hold(ctx context.Context, from, n int) error {
@@ -141,41 +147,34 @@ func (r *replies) hold(ctx context.Context, from, n int) error {
 	if err := r.answerFor(ctx); err != nil {
 		return err
 	}
-	if err := r.rest(ctx, n-from); err != nil {
-		return err
-	}
-	if err := r.allLatencies(ctx); err != nil || r.Implementation.Speaker.InKernel == "" {
-		return err
-	}
-	if err := r.restartSpeaker(ctx, inKernel, n); err != nil {
-		return err
-	}
-	if err := r.allLatencies(ctx); err != nil {
-		return err
-	}
-	return r.restartSpeaker(ctx, "", n)
+	return r.rest(ctx, n-from)
 }
 
 // inKernel is how a speaker answers that has the kernel do so.
 const inKernel = " in the kernel"
 
-// restartSpeaker has the speaker answer otherwise than before for the addresses of n Services.
-func (r *replies) restartSpeaker(ctx context.Context, how string, n int) error {
+// switchTo has the speaker answer otherwise for the addresses of n Services, if it can. It starts again for it, and reports all
+// that it announces anew: that takes long for many.
+func (r *replies) switchTo(ctx context.Context, how string, n int) error {
+	daemon := r.Implementation.Speaker
+	if daemon.InKernel == "" || how == r.how {
+		return nil
+	}
 	if err := r.speaker.Term(); err != nil {
 		return err
 	}
 	if _, err := r.speaker.Wait(ctx); err != nil {
 		return err
 	}
-	r.how, r.speaker.Privilege = how, r.Implementation.Speaker.Privilege
+	r.how, r.speaker.Privilege = how, daemon.Privilege
 	if how == inKernel {
-		r.speaker.Privilege = r.Implementation.Speaker.InKernel
+		r.speaker.Privilege = daemon.InKernel
 	}
 	if err := r.speaker.Restart(); err != nil {
 		return err
 	}
 	r.b.say("the speaker starts again, and answers%s", how)
-	if err := r.WaitReady(ctx, r.Node(1), r.Implementation.Speaker, time.Minute); err != nil {
+	if err := r.WaitReady(ctx, r.Node(1), daemon, time.Minute); err != nil {
 		return err
 	}
 	if err := r.answerFor(ctx); err != nil {
@@ -196,9 +195,25 @@ func (r *replies) answerFor(ctx context.Context) error {
 	return nil
 }
 
-func (r *replies) allLatencies(ctx context.Context) error {
+// latenciesInKernel asks for the addresses that are held, if the kernel answers for the speaker.
+func (r *replies) latenciesInKernel(ctx context.Context) error {
+	if r.how != inKernel {
+		return nil
+	}
+	programs, err := r.speaker.TCXPrograms()
+	if err != nil {
+		return err
+	}
+	if programs < len(protocols) {
+		return fmt.Errorf("the kernel does not answer for the speaker: it has %d programs on interfaces, want %d", programs, len(protocols))
+	}
+	return r.latencies(ctx)
+}
+
+// latencies asks for the addresses that are held.
+func (r *replies) latencies(ctx context.Context) error {
 	for _, ips := range r.held {
-		if err := r.latencies(ctx, ips); err != nil {
+		if err := r.latency(ctx, ips); err != nil {
 			return err
 		}
 	}
@@ -262,8 +277,8 @@ const (
 	ofReader = "a bare loop without a filter, in a process of its own, that reads every frame"
 )
 
-// latencies adds figures of what it takes to get answers for ips, of one family.
-func (r *replies) latencies(ctx context.Context, ips []netip.Addr) error {
+// latency adds figures of what it takes to get answers for ips, of one family.
+func (r *replies) latency(ctx context.Context, ips []netip.Addr) error {
 	f := family(ips[0])
 	for _, pace := range []struct {
 		name  string

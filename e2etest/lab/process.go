@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -144,6 +145,23 @@ func (p *Process) Restart() error {
 		return err
 	}
 	return p.start()
+}
+
+var tcx = regexp.MustCompile(`(?m)^link_type:\s+tcx$`)
+
+// TCXPrograms counts the programs that the process has at the entrances and exits of interfaces, as the kernel tells.
+func (p *Process) TCXPrograms() (n int, _ error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", p.PID()))
+	if err != nil {
+		return 0, err
+	}
+	for _, file := range files {
+		info, err := os.ReadFile(file)
+		if err == nil && tcx.Match(info) { // else the descriptor has been closed since
+			n++
+		}
+	}
+	return n, nil
 }
 
 // LogTail returns the last lines of the log.

@@ -18,7 +18,7 @@ const (
 	// alone is how long nobody waits for others after a release has failed: each is tried again at its own pace.
 	alone = 30 * time.Second
 	// hangs is how long a batch may take before nobody waits for it any more.
-	hangs = time.Second
+	hangs = lingers + time.Second
 )
 
 // batcher gathers the releases of deleted Services. Only deletions meet them: before anything is decided, they are settled.

@@ -19,7 +19,8 @@ import (
 	"github.com/lanyard-lb/lanyard/internal/config"
 )
 
-// reportDelay gathers the changes that the status of a pool tells together.
+// reportDelay gathers the changes that the status of a pool tells together, as long as the queue (internal/kube) does for those
+// that others have written.
 const reportDelay = 500 * time.Millisecond
 
 // judge writes on each advertisement whether it is in force and, if not, why not; Report tells the pools and

@@ -152,7 +152,7 @@ func (c *Cluster) listServices(ctx context.Context) ([]corev1.Service, error) {
 }
 
 // statusDelay is how long a status of a pool that somebody has written may stand before it is looked at: most often
-// that is the write of a Report, and gathering has begun for the next.
+// that is the write of a Report, and gathering has begun for the next. It is no less than the controller gathers for.
 const statusDelay = 500 * time.Millisecond
 
 // changed takes in an object as it was (nil: it is new) and as it is (nil: it is gone).

@@ -54,7 +54,7 @@ func (a *address) enter(p placement.Phase) {
 // mirror has the kernel answer for a holding as the socket would.
 func (h *holding) mirror() {
 	if r := h.responder; r != nil && r.program != nil {
-		r.doubt(r.program.hold(h.ip, h.announced()))
+		r.check(r.program.hold(h.ip, h.announced()))
 	}
 }
 
@@ -99,7 +99,7 @@ func (a *address) turn(probe placement.Probe) (again bool) {
 // if any: a probe if the address is not announced yet.
 func (a *address) attach(h *holding) (b burst, ok bool) {
 	a.holdings = append(a.holdings, h)
-	h.mirror()
+	h.mirror() // it may stand otherwise than when it was added
 	if a.phase() == placement.Pending {
 		a.begin()
 	}

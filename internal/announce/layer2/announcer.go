@@ -33,8 +33,8 @@ type Config struct {
 	Refresh time.Duration
 }
 
-// countEvery is how often what the kernel has answered is counted.
-const countEvery = time.Second
+// reviewEvery is how often what the kernel has answered is counted.
+const reviewEvery = time.Second
 
 var errRunning = errors.New("layer 2 announcer is running already")
 
@@ -95,18 +95,18 @@ func (a *Announcer) Run(ctx context.Context) error {
 	if err := a.start(ctx, group); err != nil {
 		return err
 	}
-	group.Go(func() error { a.count(ctx); return nil })
+	group.Go(func() error { a.review(ctx); return nil })
 	<-ctx.Done()
 	a.stop()
 	return group.Wait()
 }
 
-// count takes in what the kernel has answered, until ctx ends.
-func (a *Announcer) count(ctx context.Context) {
+// review looks after what answers in the kernel, until ctx ends.
+func (a *Announcer) review(ctx context.Context) {
 	if a.cfg.InKernel == nil {
 		return
 	}
-	ticker := time.NewTicker(countEvery)
+	ticker := time.NewTicker(reviewEvery)
 	defer ticker.Stop()
 	for {
 		select {
@@ -116,7 +116,7 @@ func (a *Announcer) count(ctx context.Context) {
 		}
 		a.mu.Lock()
 		for _, r := range a.responders {
-			r.count(r.program)
+			r.review()
 		}
 		a.mu.Unlock()
 	}
@@ -170,7 +170,7 @@ func (a *Announcer) Set(want announce.Want) error {
 	return a.apply(changes)
 }
 
-// holds reports whether the same has been set as the last time, and no responder has failed since.
+// holds reports whether the same has been set as the last time, and no responder has anything to do since.
 func (a *Announcer) holds(want announce.Want) bool {
 	same := func(i, j placement.Interface) bool {
 		return i.Name == j.Name && i.Index == j.Index && i.MAC == j.MAC && i.Suitable() == j.Suitable()
@@ -180,7 +180,7 @@ func (a *Announcer) holds(want announce.Want) bool {
 		return false
 	}
 	for _, r := range a.responders {
-		if r.broken.Load() {
+		if r.broken.Load() || r.due() {
 			return false
 		}
 	}

@@ -106,18 +106,20 @@ func (b *book) change(c change) (again bool) {
 func (b *book) hold(ip netip.Addr, r *responder) *holding {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return &holding{address: b.addresses[ip], responder: r}
+	h := &holding{address: b.addresses[ip], responder: r}
+	h.mirror()
+	return h
 }
 
 // enlist has a program, or none, answer for what a responder holds.
 func (b *book) enlist(r *responder, program *answering, held []*holding) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r.program, r.doubted = program, false
+	r.program = program
 	for _, h := range held {
 		h.mirror()
 	}
-	if program != nil && !r.doubted {
+	if program != nil && r.doubt.Load() == nil {
 		program.begin()
 	}
 }
@@ -153,7 +155,7 @@ func (b *book) forget(h *holding) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if r := h.responder; r.program != nil {
-		r.doubt(r.program.drop(h.ip))
+		r.check(r.program.drop(h.ip))
 	}
 }
 

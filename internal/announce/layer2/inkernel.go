@@ -44,7 +44,7 @@ func NewInKernel() (*InKernel, error) {
 	for _, f := range families {
 		a, err := k.attach(placement.Interface{Name: "lo", Index: 1}, f)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("try it on the loopback interface: %w", err)
 		}
 		a.close()
 	}
@@ -80,7 +80,8 @@ func monotonic() int64 {
 	return now.Nano()
 }
 
-// answering is the program on one interface for one family. One goroutine at a time calls its methods, but for silence.
+// answering is the program on one interface for one family. What is said to it is said under the book's lock, and the rest is the
+// announcer's to call; silence may come at any time.
 type answering struct {
 	kernel  *InKernel
 	tables  tables
@@ -96,7 +97,6 @@ func (k *InKernel) attach(ifi placement.Interface, family Family) (_ *answering,
 	defer func() {
 		if err != nil {
 			a.close()
-			err = fmt.Errorf("answer %s in the kernel on %s: %w", family, ifi.Name, err)
 		}
 	}()
 	key, build := uint32(4), answerARP
@@ -184,8 +184,9 @@ func (a *answering) close() {
 	if a.program != nil {
 		_ = a.program.Close()
 	}
-	if a.memory != nil {
-		_ = unix.Munmap(a.memory)
+	if memory := a.memory; memory != nil {
+		a.memory = nil
+		_ = unix.Munmap(memory)
 	}
 	for _, m := range []*ebpf.Map{a.tables.shared, a.tables.held} {
 		if m != nil {

@@ -271,6 +271,41 @@ func TestWhoseFramesAreAnswered(t *testing.T) {
 	}
 }
 
+// A program that cannot be told something is replaced by another, not at once.
+func TestTheKernelAnswersAgain(t *testing.T) {
+	n := newAnsweringNode(t, vip4, other4)
+	a := n.announcer.Announcer.(*Announcer)
+	first := func() *responder {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.responders[key{"eth0", IPv4}]
+	}
+	inKernel := func() bool {
+		n.awake.Store(false)
+		defer n.awake.Store(true)
+		return n.answered(vip4)
+	}
+	if !inKernel() {
+		t.Fatal("the kernel does not answer")
+	}
+	r := first()
+	check(t, r.program.tables.held.Close())
+	want := n.want(0, vip4)
+	check(t, n.announcer.Set(want))
+	if inKernel() || !n.answered(vip4) {
+		t.Error("the kernel answers although it cannot be told of all, or the socket does not")
+	}
+	if check(t, n.announcer.Set(want)); inKernel() {
+		t.Error("tried again at once")
+	}
+	a.mu.Lock()
+	r.enlistAt = time.Now()
+	a.mu.Unlock()
+	if check(t, n.announcer.Set(want)); !inKernel() || first() != r {
+		t.Error("the kernel does not answer again")
+	}
+}
+
 func TestShifted(t *testing.T) {
 	for offsets, want := range map[string]bool{
 		"monotonic           0         0\nboottime            0         0\n": false,

@@ -10,7 +10,8 @@ import (
 	"github.com/lanyard-lb/lanyard/internal/placement"
 )
 
-// A program runs in the kernel for each packet that arrives on an interface, before any socket sees it. It turns a plain
+// A program runs in the kernel for each packet that arrives on an interface, before our socket sees it and the kernel's own ARP
+// and NDP do. It turns a plain
 // request for an address that is answered into its reply and sends that back; everything else goes on as if there were no
 // program. It answers exactly as the functions on frames would, and leaves what is rare to them: a frame is handled once.
 //

@@ -48,9 +48,10 @@ type responder struct {
 	// program answers in the kernel while conn is open, if it may. The announcer changes it, under the book's lock as well; others
 	// use it under that.
 	program  *answering
-	doubted  bool         // it could not be told something: the socket answers
-	enlistAt time.Time    // not before
-	later    func(func()) // does something beside the announcer's work, before it ends
+	doubt    atomic.Pointer[error] // why the program could not be told something: it is silent
+	told     bool                  // the announcer's: that is logged
+	enlistAt time.Time             // the announcer's: no other program before
+	later    func(func())          // does something beside the announcer's work, before that ends
 
 	fresh  []*holding    // added since the last sync
 	near   neighbourhood // covers held while conn is open
@@ -152,30 +153,37 @@ func (r *responder) sync(start func(serve func()), announce, probe func([]burst)
 	return nil
 }
 
+// due reports whether to have the kernel answer, or to try that again.
+func (r *responder) due() bool {
+	return r.kernel != nil && r.conn != nil && !r.broken.Load() && (r.program == nil || r.doubt.Load() != nil) &&
+		len(r.held) <= mostInKernel && !time.Now().Before(r.enlistAt)
+}
+
 // enlist has the kernel answer too, while the socket is open. Where it cannot, the socket does it all. It is done last: the
 // kernel may be long in doing it.
 func (r *responder) enlist() {
-	if r.kernel == nil || r.conn == nil || r.program != nil || time.Now().Before(r.enlistAt) {
+	if !r.due() {
 		return
 	}
+	r.dismiss()
+	r.doubt.Store(nil)
+	r.told, r.enlistAt = false, time.Now().Add(enlistEvery)
 	program, err := r.kernel.attach(r.ifi, r.family)
 	if err != nil {
-		r.enlistAt = time.Now().Add(enlistEvery)
-		r.tellDoubt(err)
+		r.tell(err)
 		return
 	}
 	r.book.enlist(r, program, r.held.all())
 }
 
-// doubt takes in whether the program could be told something. The book calls it.
-func (r *responder) doubt(err error) {
-	if err != nil && !r.doubted {
-		r.doubted = true
-		r.tellDoubt(err)
+// check takes in what the program could be told. The book calls it.
+func (r *responder) check(err error) {
+	if err != nil {
+		r.doubt.CompareAndSwap(nil, &err)
 	}
 }
 
-func (r *responder) tellDoubt(err error) {
+func (r *responder) tell(err error) {
 	_ = level.Warn(r.logger).Log("msg", "requests are not answered in the kernel, but by this process", "interface", r.ifi.Name,
 		"family", r.family, "err", err)
 }
@@ -192,11 +200,18 @@ func (r *responder) dismiss() {
 	r.later(program.close)
 }
 
-// count takes in what the kernel has answered.
-func (r *responder) count(program *answering) {
-	if program == nil {
-		return
+// review looks after the program: it counts what that has answered, and tells why it is silent.
+func (r *responder) review() {
+	if r.program != nil {
+		r.count(r.program)
 	}
+	if err := r.doubt.Load(); err != nil && !r.told {
+		r.told = true
+		r.tell(*err)
+	}
+}
+
+func (r *responder) count(program *answering) {
 	if n := program.answered(); n > 0 {
 		r.metrics.AnsweredInKernel(r.ifi.Name, r.family == IPv6, n)
 	}
@@ -243,7 +258,7 @@ func (r *responder) open(conn Conn, start func(serve func())) {
 	})
 }
 
-// silence forgets all addresses: when it returns, nothing more is sent.
+// silence forgets all addresses: when it returns, nothing more is sent, but for a reply that the kernel is about to send.
 func (r *responder) silence() {
 	r.dismiss()
 	r.mu.Lock()
@@ -264,7 +279,7 @@ func (r *responder) close() {
 		close(r.stop)
 		_ = conn.Close()
 		<-r.done
-		r.near, r.fitted = nil, 0
+		r.near, r.fitted, r.enlistAt = nil, 0, time.Time{}
 	}
 	if r.groups != nil {
 		r.groups.close()
