@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/lanyard-lb/lanyard/e2etest/lab"
 )
 
@@ -36,6 +38,9 @@ func TestFailoverInKernel(t *testing.T) {
 	if os.Getenv("LANYARD_GROUND") == string(lab.OnKind) {
 		t.Skip("nodes of kind may not give away the capabilities that it takes")
 	}
+	if major, minor := kernelVersion(t); major < 6 || major == 6 && minor < 6 {
+		t.Skipf("this takes Linux 6.6, and here is %d.%d", major, minor)
+	}
 	c := serve(t, lab.Options{Nodes: 3, Clients: 3, InKernel: true})
 	s := setStage(t, c)
 	s.inKernel = true
@@ -44,6 +49,15 @@ func TestFailoverInKernel(t *testing.T) {
 	t.Run("speaker frozen", s.freeze)
 	t.Run("speaker terminated", s.terminate)
 	t.Run("rolling restart", s.rollingRestart)
+}
+
+func kernelVersion(t *testing.T) (major, minor int) {
+	t.Helper()
+	var name unix.Utsname
+	must(t, unix.Uname(&name))
+	_, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor)
+	must(t, err)
+	return major, minor
 }
 
 // answersInKernel waits until the kernel tells that the node's speaker has it answer for both families.
